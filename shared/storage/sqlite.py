@@ -24,7 +24,7 @@ from shared.storage.keyfile import require_private_file, sync_directory
 
 T = TypeVar("T")
 
-_BUSY_TIMEOUT_MS = 5_000
+_BUSY_TIMEOUT_S = 5.0
 # name, value to set, value read back
 _DURABLE = (
     ("journal_mode", "WAL", "wal"),
@@ -69,10 +69,9 @@ def open_database(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection that reads committed rows and refuses every write, beside the writer; the caller closes
-    it.
+    """A connection that reads what is committed, beside the writer, and refuses every write.
 
-    Use it on the thread that opened it.
+    The caller closes it, and uses it on the thread that opened it.
 
     Raises:
         UserError: the file's mode, owner or kind is refused.
@@ -81,16 +80,19 @@ def open_reader(path: Path) -> sqlite3.Connection:
     require_private_file(path)
     with _naming(path):
         connection = _connect(path)
-        connection.execute("PRAGMA query_only=ON")
+        try:
+            connection.execute("PRAGMA query_only=ON")
+            connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # is it a database at all?
+        except sqlite3.Error:
+            connection.close()
+            raise
     return connection
 
 
 def checkpoint(path: Path) -> bool:
-    """Move everything from the log into the database file and empty the log, so that erased rows leave the
-    disk.
+    """Move the log into the database file and empty it, so that erased rows leave the disk.
 
-    May wait for readers and the writer: call it from a thread of its own. Returns False if a reader held it
-    back.
+    May wait for readers and the writer: call it from a thread of its own. False: a reader held it back.
 
     Raises:
         StorageError: the disk refused.
@@ -252,9 +254,8 @@ def _create_private(path: Path) -> None:
 
 def _connect(path: Path) -> sqlite3.Connection:
     # mode=rw: a file that vanished meanwhile is an error, not a new empty database.
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
-    connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
-    return connection
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    return sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
 
 
 def _check(connection: sqlite3.Connection) -> None:
