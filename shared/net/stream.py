@@ -1,0 +1,150 @@
+"""The only place that moves bytes between the network and a connection.
+
+It reads, feeds, hands on the events, flushes, and keeps one timer; it takes no decision about the protocol and knows no
+message by name. Both programs use it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from shared.protocol.clock import Instant
+from shared.protocol.connection import Connection
+from shared.protocol.events import Event
+
+WRITE_HIGH_WATER = 256 * 1024  # bytes that may wait in one socket's buffer before its reader counts as slow
+
+C = TypeVar("C", bound=Connection)
+
+
+def clock() -> Instant:
+    """Both clocks, now."""
+    return Instant(time.time_ns() // 1_000_000, time.monotonic_ns() // 1_000_000)
+
+
+class Stream(asyncio.Protocol, Generic[C]):
+    """One TCP connection and the protocol connection that lives on it.
+
+    Args:
+        connection: the protocol's side; the stream is the only one to feed it.
+        on_events: called with what has happened, in order; it may act on the connection.
+        on_closed: called once, when the transport is gone.
+        on_writable: called when a peer that was too slow has caught up with its buffer.
+    """
+
+    def __init__(
+        self,
+        connection: C,
+        on_events: Callable[[list[Event]], None],
+        on_closed: Callable[[], None],
+        on_writable: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.connection = connection
+        self.writable = True
+        self.peer = "?"
+        self._on_events = on_events
+        self._on_closed = on_closed
+        self._on_writable = on_writable
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The network's side is there; send what the protocol has to say first."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  TCP transports are; tells mypy
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        address = transport.get_extra_info("peername")
+        self.peer = f"{address[0]}:{address[1]}" if address else "?"
+        self.flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came in."""
+        self.connection.receive_data(data, clock())
+        self.flush()
+
+    def eof_received(self) -> None:
+        """The peer writes no more; then neither do we."""
+        self.connection.receive_eof(clock())
+        self.flush()
+
+    def pause_writing(self) -> None:
+        """The peer reads too slowly."""
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self.writable = True
+        self._on_writable()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is gone, for whatever reason."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self.connection.ended:
+            self.connection.receive_eof(clock())
+            self._hand_on_events()
+        self._transport = None
+        self._on_closed()
+
+    # For the program around
+
+    @property
+    def open(self) -> bool:
+        """Whether anything can still be written."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait in the socket's buffer."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def flush(self) -> None:
+        """Hand on events, write what the connection has to send, close if it has ended, and set the timer."""
+        self._hand_on_events()
+        if self._transport is None or self._transport.is_closing():
+            return
+        data = self.connection.data_to_send()
+        if data:
+            self._transport.write(data)
+        if self.connection.ended:
+            self._transport.close()
+        else:
+            self._set_timer()
+
+    def write(self, frames: bytes) -> None:
+        """Write finished frames that many peers share; after `flush`, so that the order of frames is that of the calls."""
+        if self.open and self._transport is not None:
+            self._transport.write(frames)
+
+    def abort(self) -> None:
+        """Cut the connection now, without a word; what waits in the buffer is thrown away."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # Inside
+
+    def _hand_on_events(self) -> None:
+        while events := self.connection.take_events():
+            self._on_events(events)
+
+    def _set_timer(self) -> None:
+        """One timer, moved only when it has to ring earlier: most deadlines are pushed back long before they come."""
+        deadline = self.connection.next_deadline()
+        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(0, deadline - clock().elapsed) / 1000
+        self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
+        self._timer_at = deadline
+
+    def _ring(self) -> None:
+        self._timer = None
+        self.connection.handle_timeout(clock())
+        self.flush()

@@ -1,0 +1,139 @@
+"""What a connection tells the program around it. Events are facts: the checks behind them have all passed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, unique
+
+from shared.crypto.secret import Secret
+from shared.crypto.signatures import Algorithm
+from shared.crypto.suites import SuiteId
+from shared.wire.checks import Check
+from shared.wire.messages import Envelope, Position, Stream
+from shared.wire.opcodes import AlertCode, DisconnectReason
+
+
+@unique
+class Direction(Enum):
+    """Which way a message went, seen from this side."""
+
+    SENT = "sent"
+    RECEIVED = "received"
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A handshake message went out or was accepted; for whoever watches the protocol at work."""
+
+    direction: Direction
+    message: str
+    opcode: int
+    size: int
+    checks: tuple[Check, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """Doctor: a patient has proved its identity; the session waits for `admit` or `refuse`.
+
+    `invitation_id` is None for a patient that is on the roster already. `contribution` is c_i, its share in group secrets.
+    """
+
+    patient_id: str
+    algorithm: Algorithm
+    public_key: bytes
+    suite: SuiteId
+    invitation_id: bytes | None
+    contribution: Secret
+    patient_clock: int
+    doctor_clock: int
+
+
+@dataclass(frozen=True, slots=True)
+class Positioned:
+    """Doctor: the patient's first RECEIPT; from now on records may be sent."""
+
+    positions: tuple[Position, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipted:
+    """Doctor: the patient acknowledges what it has applied. The numbers are yet to be checked (V-090)."""
+
+    positions: tuple[Position, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """Patient: the doctor's first record has come; the doctor has admitted this device."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochBegun:
+    """Patient: a group's new key has replaced its predecessor."""
+
+    group: str
+    epoch: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """Patient: a message of the doctor's, next in its stream, verified. `body` is None where it has expired."""
+
+    envelope: Envelope
+    body: bytes | None
+    direct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Patient: a broadcast was dropped without any effect; the session goes on.
+
+    `stream` is named where the reason is a gap (V-085), whose filling the patient may ask for.
+    """
+
+    check: Check
+    detail: str
+    stream: Stream | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alerted:
+    """The peer ended the connection with an alert. Only an authentic one says anything for certain."""
+
+    code: AlertCode
+    peer_clock: int
+    authentic: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The peer ended the session in good order."""
+
+    reason: DisconnectReason
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The peer broke a rule; `detail` is the cause, for the log only. `patient_id` is what it claimed, if anything."""
+
+    check: Check
+    detail: str
+    patient_id: str | None = None
+    clocks: tuple[int, int] | None = field(default=None)
+
+
+Event = (
+    Traced
+    | Verified
+    | Positioned
+    | Receipted
+    | Confirmed
+    | EpochBegun
+    | MessageReceived
+    | Dropped
+    | Alerted
+    | Disconnected
+    | Failed
+)

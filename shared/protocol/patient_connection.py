@@ -1,0 +1,195 @@
+"""The patient's connection: it speaks first, believes only its pinned doctor, and applies messages strictly in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from shared.crypto.aead import Aead
+from shared.errors import InvalidSeal
+from shared.protocol import patient_handshake
+from shared.protocol.clock import SECOND, Instant
+from shared.protocol.connection import SILENCE_LIMIT, Connection
+from shared.protocol.envelopes import Positions, Reader
+from shared.protocol.epochs import HeldEpochs
+from shared.protocol.events import (
+    Alerted,
+    Confirmed,
+    Direction,
+    Dropped,
+    EpochBegun,
+    MessageReceived,
+)
+from shared.protocol.patient_handshake import Hello, Identity, Request
+from shared.protocol.transitions import Role, State, Step
+from shared.wire import messages
+from shared.wire.checks import Check, Checklist, PeerError
+from shared.wire.framing import Frame
+from shared.wire.messages import (
+    Alert,
+    AuthRequest,
+    AuthResponse,
+    Direct,
+    GroupKey,
+    KeyExchange,
+    KeyExchangeReply,
+    Ping,
+    Position,
+    Receipt,
+    SessionVerifier,
+    SignedMessage,
+    Stream,
+    TargetKind,
+)
+from shared.wire.opcodes import Opcode
+
+PING_INTERVAL = 20 * SECOND
+
+
+class PatientConnection(Connection):
+    """One connection of one device.
+
+    Args:
+        identity: who this is and whom it trusts.
+        reader: judges the doctor's envelopes.
+        positions: the inbox's position in each stream; shared with the connection that renews this one.
+        random: entropy, `random(n)` returns n bytes.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        reader: Reader,
+        positions: Positions,
+        now: Instant,
+        random: Callable[[int], bytes],
+    ) -> None:
+        super().__init__(Role.PATIENT, now)
+        self._identity = identity
+        self._reader = reader
+        self._positions = positions
+        self._random = random
+        self._epochs = HeldEpochs()
+        self._doctor_alert_key: bytes | None = None
+        self._phase: Hello | Request = patient_handshake.start(identity, random)
+        self._outgoing.append(self._phase.m1)
+        self._trace(Direction.SENT, KeyExchange, self._phase.m1)
+
+    def acknowledge(self, positions: Sequence[Position]) -> None:
+        """Send a RECEIPT for what the inbox has committed."""
+        self._send_record(Opcode.RECEIPT, Receipt(list(positions)))
+
+    # Handshake
+
+    def _receive(self, step: Step, frame: Frame, now: Instant) -> None:
+        if step.message is KeyExchangeReply:
+            self._receive_reply(step, frame, now)
+        elif step.message is AuthResponse:
+            self._receive_response(step, frame, now)
+        elif step.message is SignedMessage:
+            self._receive_broadcast(step, frame, now)
+        else:
+            confirming = self.state is State.CONFIRMING
+            self._receive_record(step, frame, now)
+            if confirming and self.state is State.ESTABLISHED:
+                self._establish(now)
+                self._events.insert(0, Confirmed())
+
+    def _receive_reply(self, step: Step, frame: Frame, now: Instant) -> None:
+        checks = Checklist()
+        assert isinstance(self._phase, Hello)  # noqa: S101  the state says so; tells mypy
+        request = patient_handshake.answer_reply(
+            self._identity, self._phase, frame, now, checks, self._random
+        )
+
+        self._phase = request
+        self._doctor_alert_key = request.alert_key
+        self._machine.follow(step)
+        self._outgoing.append(request.m3)
+        self._trace(Direction.RECEIVED, KeyExchangeReply, frame.data, checks)
+        self._trace(Direction.SENT, AuthRequest, request.m3)
+
+    def _receive_response(self, step: Step, frame: Frame, now: Instant) -> None:
+        checks = Checklist()
+        assert isinstance(self._phase, Request)  # noqa: S101  the state says so; tells mypy
+        keys, verifier = patient_handshake.answer_response(self._identity, self._phase, frame, now, checks)
+
+        self._start_records(keys)
+        self._machine.follow(step)
+        self._outgoing.append(verifier)
+        self._trace(Direction.RECEIVED, AuthResponse, frame.data, checks)
+        self._trace(Direction.SENT, SessionVerifier, verifier)
+        self.acknowledge(
+            [Position(stream, self._positions[stream], []) for stream in self._positions.streams()]
+        )
+
+    def _open_sealed_alert(self, sealed: bytes) -> Alerted:
+        if self._doctor_alert_key is None:
+            raise PeerError(Check.RECORD_OPENS, "a sealed alert before there is a key")  # V-070
+        try:
+            plaintext = Aead(self._doctor_alert_key).open(0, sealed, bytes([Opcode.ALERT]))
+        except InvalidSeal as error:
+            raise PeerError(Check.RECORD_OPENS, f"alert: {error}") from error  # V-070
+        alert = messages.decode(Alert, plaintext)
+        return Alerted(alert.code, alert.time, authentic=True)
+
+    # Records
+
+    def _receive_record(self, step: Step, frame: Frame, now: Instant) -> None:
+        if step.message is GroupKey:
+            self._receive_group_key(step, frame)
+        elif step.message is Direct:
+            self._receive_direct(step, frame, now)
+        else:
+            self._receive_common(step, frame, now)
+
+    def _receive_group_key(self, step: Step, frame: Frame) -> None:
+        message = self._open_record(GroupKey, frame)
+        epoch = self._epochs.check(message)
+
+        self._epochs.hold(epoch)
+        self._positions.raise_to(Stream(TargetKind.GROUP, message.group), message.start)
+        self._machine.follow(step)
+        self._events.append(EpochBegun(message.group, message.epoch, message.start))
+
+    def _receive_direct(self, step: Step, frame: Frame, now: Instant) -> None:
+        direct = self._open_record(Direct, frame)
+        envelope, body = self._reader.verify(direct.message, None, now)
+        following = self._positions.is_next(envelope, direct.start)
+
+        self._positions.raise_to(envelope.stream, direct.start)
+        self._machine.follow(step)
+        if following:
+            self._positions.raise_to(envelope.stream, envelope.number)
+            self._events.append(MessageReceived(envelope, body, direct=True))
+
+    def _receive_broadcast(self, step: Step, frame: Frame, now: Instant) -> None:
+        """A broadcast that fails is dropped, and the session goes on.
+
+        Its key is the whole group's: were a bad one fatal, any member could end the others' sessions. Nothing is lost by
+        dropping: what stays unreceipted is sent again as DIRECT.
+        """
+        try:
+            group, message = self._epochs.open(frame)
+            envelope, body = self._reader.verify(message, group, now)
+        except PeerError as error:
+            self._events.append(Dropped(error.check, error.detail))
+            return
+        try:
+            following = self._positions.is_next(envelope, 0)
+        except PeerError as error:
+            self._events.append(Dropped(error.check, error.detail, envelope.stream))
+            return
+
+        self._machine.follow(step)
+        if following:
+            self._positions.raise_to(envelope.stream, envelope.number)
+            self._events.append(MessageReceived(envelope, body, direct=False))
+
+    def _keep_alive(self, now: Instant) -> None:
+        super()._keep_alive(now)
+        if not self.ended:
+            self._send_record(Opcode.PING, Ping(self._random(8)))
+            self._deadline = min(now.elapsed + PING_INTERVAL, self._heard + SILENCE_LIMIT)
+
+    def _establish(self, now: Instant) -> None:
+        self._deadline = now.elapsed + PING_INTERVAL
