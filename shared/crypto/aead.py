@@ -55,11 +55,11 @@ class Aead:
 
     def open_random(self, sealed: bytes, associated: bytes) -> bytes:
         """Return the plaintext of `seal_random`. Raises InvalidSeal if it does not verify or is too short."""
+        if len(sealed) < NONCE_SIZE + TAG_SIZE:
+            raise InvalidSeal(f"{len(sealed)} bytes are too short to hold a nonce and a tag")
         return self._open(sealed[:NONCE_SIZE], sealed[NONCE_SIZE:], associated)
 
     def _open(self, nonce: bytes, ciphertext: bytes, associated: bytes) -> bytes:
-        if len(ciphertext) < TAG_SIZE:
-            raise InvalidSeal(f"{len(ciphertext)} bytes are too short to hold a tag of {TAG_SIZE}")
         try:
             return self._context.decrypt(nonce, ciphertext, associated)
         except InvalidTag:

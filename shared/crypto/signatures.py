@@ -154,7 +154,11 @@ class EcdsaP256:
 
     def sign(self, key: SigningKey, label: Label, *parts: bytes, random: Random | None = None) -> bytes:
         """Return r ‖ s (64 bytes). The nonce is that of RFC 6979; `random` is not called. Raises LocalError."""
-        r, s = decode_dss_signature(self._private(key).sign(frame(label.value, *parts), self._SIGN))
+        return self.sign_raw(key, frame(label.value, *parts))
+
+    def sign_raw(self, key: SigningKey, message: bytes) -> bytes:
+        """`sign` without label and framing, for published test vectors."""
+        r, s = decode_dss_signature(self._private(key).sign(message, self._SIGN))
         return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
     def verify(self, public: bytes, label: Label, signature: bytes, *parts: bytes) -> None:
