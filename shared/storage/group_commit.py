@@ -134,7 +134,7 @@ def commit_batch(connection: sqlite3.Connection, jobs: Sequence[Job[object]], na
         for job in jobs:
             _run_in_savepoint(connection, job, name)
         connection.execute("COMMIT")
-    except Exception as error:  # raised again at each caller
+    except BaseException as error:  # raised again at each caller
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         for job in jobs:
@@ -147,7 +147,7 @@ def _run_in_savepoint(connection: sqlite3.Connection, job: Job[object], name: st
         job.value = job.work(connection)
     except BaseException as error:  # raised again at the job's caller
         if not connection.in_transaction:  # SQLite itself gave up the whole transaction (disk, memory)
-            raise StorageError(str(error)) from error
+            raise
         connection.execute("ROLLBACK TO job")
         job.error = _as_raised_by(error, name)
     connection.execute("RELEASE job")

@@ -65,12 +65,14 @@ def read_private(path: Path) -> bytes:
         if error.errno == errno.ELOOP:
             raise UserError(_symbolic_link(path)) from error
         raise StorageError(f"{path} cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    try:
         _require_private(path, os.fstat(descriptor))
-        try:
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:
             return file.readall()
-        except OSError as error:
-            raise StorageError(f"{path} cannot be read: {error.strerror}") from error
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
 
 
 def private_directory(path: Path) -> Path:

@@ -261,7 +261,9 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _check(connection: sqlite3.Connection) -> None:
     found = [row[0] for row in connection.execute("PRAGMA quick_check(1)")]
     if found != ["ok"]:
-        raise StorageError(f"the database is damaged ({found[0]}); restore it from a backup")
+        raise StorageError(
+            f"the database is damaged ({' '.join(found[0].split())}); restore it from a backup"
+        )
 
 
 def _set_durable(connection: sqlite3.Connection) -> None:
@@ -276,13 +278,16 @@ def _set_durable(connection: sqlite3.Connection) -> None:
 
 def _copy(connection: sqlite3.Connection, target: Path) -> None:
     """Copy the open database, whole or not at all: under another name first, synced, then renamed."""
-    partial_copy = target.with_name(f"{target.name}.partial")
-    partial_copy.unlink(missing_ok=True)
-    _create_private(partial_copy)
-    with contextlib.closing(_connect(partial_copy)) as copy:
-        connection.backup(copy)
-        copy.execute("PRAGMA journal_mode=DELETE")  # one file, readable without its log
-    with partial_copy.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial_copy, target)
+    unfinished = target.with_name(f"{target.name}.partial")
+    unfinished.unlink(missing_ok=True)
+    _create_private(unfinished)
+    try:
+        with contextlib.closing(_connect(unfinished)) as copy:
+            connection.backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")  # one file, readable without its log
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, target)
+    finally:
+        unfinished.unlink(missing_ok=True)  # a full disk must not stay full because of us
     sync_directory(target.parent)
