@@ -99,7 +99,7 @@ def _read(path: Path) -> _Source:
     try:
         loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
         node = loader.get_single_node()
-        if node is not None:
+        if node is not None and node.tag != "tag:yaml.org,2002:null":  # a file of comments is empty
             _mark(source, node, (), ())
             source.data = loader.construct_document(node)
     except OSError as error:
