@@ -1,0 +1,112 @@
+# Every task of the project by name; `make` alone lists them. What takes more than a line or two is a script beside
+# the thing it works on (containers/, requirements/, .ci/).
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+PATIENTS ?= 5
+SUITE ?= elgamal-p256-mlkem768
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+FAST := -m "not integration and not slow"
+
+SCRIPTS = $(shell git ls-files --cached --others --exclude-standard | xargs awk 'FNR == 1 && /^\#!.*sh$$/ { print FILENAME }')
+export PATIENTS
+
+##@ Run it
+.PHONY: demo
+demo: $(VENV)/.run-ready ## a doctor and PATIENTS=5 patients as local processes, step by step; SUITE=…
+	@$(BIN)/telemed-lab demo --patients $(PATIENTS) --suite $(SUITE)
+
+.PHONY: up
+up: images ## the same in containers: PATIENTS=5 of them, started and waited for
+	@containers/compose up --detach --remove-orphans
+	@containers/await $(PATIENTS)
+
+.PHONY: logs
+logs: ## follow the logs of the containers
+	@containers/compose logs --follow --tail=100
+
+.PHONY: down
+down: ## stop and remove the containers; keys, database and identities stay in their volumes
+	@containers/compose down --remove-orphans
+
+.PHONY: clean
+clean: ## down, and remove the volumes: every identity and message is gone
+	@containers/compose down --remove-orphans --volumes
+
+.PHONY: images
+images: ## build the images, also where no registry can be reached
+	@containers/build
+
+##@ Test it
+.PHONY: test
+test: check unit integration ## everything that can run here: check, unit, integration
+
+.PHONY: check
+check: $(VENV)/.dev-ready ## format, lint, types, layering, shell scripts, Dockerfiles
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/shellcheck $(SCRIPTS)
+	$(BIN)/hadolint doctor/Dockerfile patient/Dockerfile
+
+.PHONY: unit
+unit: $(VENV)/.dev-ready ## all tests that need no container engine, in random order
+	$(BIN)/pytest $(FAST)
+
+.PHONY: integration
+integration: $(VENV)/.dev-ready ## the shipped images, driven by Compose; skipped without an engine, but not with CI=true
+	@! docker info >/dev/null 2>&1 || $(MAKE) images
+	$(BIN)/pytest -m integration
+
+.PHONY: slow
+slow: $(VENV)/.dev-ready ## the exhaustive forms of the sampled tests
+	$(BIN)/pytest -m "slow and not integration" --timeout=3600
+
+.PHONY: cover
+cover: $(VENV)/.dev-ready ## branch coverage; shared/ must reach 98 %
+	$(BIN)/pytest $(FAST) --cov --cov-report=
+	$(BIN)/coverage report --include='doctor/*,patient/*,lab/*'
+	$(BIN)/coverage report --include='shared/*' --fail-under=98
+
+##@ Keep it
+.PHONY: lock
+lock: $(VENV)/.dev-ready ## lock the dependencies of pyproject.toml anew, with hashes
+	requirements/compile
+
+.PHONY: distclean
+distclean: ## remove the virtual environment and the caches of the tools
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+
+.PHONY: help
+help: ## this list
+	@if [ -t 1 ] && [ -z "$${NO_COLOR:-}" ]; then bold=$$'\e[1m' blue=$$'\e[36m' plain=$$'\e[0m'; else bold= blue= plain=; fi; \
+	awk -v bold="$$bold" -v blue="$$blue" -v plain="$$plain" 'BEGIN { FS = ":.*## " } \
+	    /^##@ / { printf "\n%s%s%s\n", bold, substr($$0, 5), plain } \
+	    /^[a-z]+:.*## / { printf "  %s%-12s%s %s\n", blue, $$1, plain, $$2 }' Makefile
+
+# The virtual environment. What is there is only added to, never thrown away.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("make: needs Python 3.11 or later: PYTHON=…" if sys.version_info < (3, 11) else 0)'
+	@echo "making the virtual environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+# The demo is the first thing that people run, and it needs half of what development needs: the doctor's requirements
+# (the patient's are among them), and setuptools, in its locked version, to put the programs into bin/.
+$(VENV)/.run-ready: requirements/doctor.txt requirements/dev.txt pyproject.toml | $(BIN)/python
+	@$(PIP) install --require-hashes --requirement requirements/doctor.txt
+	@$(PIP) install --require-hashes --no-deps --requirement <(sed -n '/^setuptools==/,/[^\\]$$/p' requirements/dev.txt)
+	@$(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(VENV)/.dev-ready: requirements/dev.txt pyproject.toml | $(BIN)/python
+	@$(PIP) install --require-hashes --requirement requirements/dev.txt
+	@$(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $@ $(VENV)/.run-ready
