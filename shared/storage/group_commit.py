@@ -40,7 +40,8 @@ _FAULTS_OF_THE_DISK = _ADVICE.keys() | {
 }
 
 
-@dataclass(slots=True, eq=False)
+# repr=False: asyncio's debug log prints what is slow, and a job's value may be a body or a key.
+@dataclass(slots=True, eq=False, repr=False)
 class Job(Generic[T]):
     """A piece of work for the writer, and afterwards what became of it.
 

@@ -178,6 +178,15 @@ def test_when_sqlite_gives_up_the_transaction_every_job_fails(database: FailingC
     assert numbers(database) == []
 
 
+def test_a_job_does_not_show_its_value(database: FailingConnection) -> None:
+    """The event loop's debug log prints callbacks with their arguments."""
+    secret = job(lambda _: "hunter2")
+    commit_batch(database, [secret], NAME)
+
+    assert secret.value == "hunter2"
+    assert "hunter2" not in repr(secret)
+
+
 def threaded(connect: Callable[[], sqlite3.Connection]) -> tuple[CommitThread, queue.Queue[object]]:
     """A started thread, and the queue that gets what it reports: the opening, then the batches."""
     reports: queue.Queue[object] = queue.Queue()
