@@ -1,0 +1,594 @@
+"""A bench for the protocol: a doctor's practice in memory, patients, a link that joins two real connections, and puppets.
+
+Entropy is seeded and the clock is a value, so a run repeats itself (P-256 ephemeral keys excepted: the library draws those).
+`FakeLink` asserts by default that what one side sent is what the other one got. A puppet is a peer that holds the right
+keys and does as a test tells it: it is honest but for the one flaw it is given, so the checks before that flaw pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
+
+from shared.crypto import kdf
+from shared.crypto.aead import TAG_SIZE, Aead
+from shared.crypto.kdf import Label
+from shared.crypto.kem import KemKey
+from shared.crypto.padding import pad, unpad
+from shared.crypto.secret import Random
+from shared.crypto.signatures import SIGNERS, Algorithm, SigningKey, fingerprint
+from shared.crypto.suites import DEFAULT_SUITE, SUITES, Suite
+from shared.protocol import envelopes, key_schedule
+from shared.protocol.clock import SECOND, Instant
+from shared.protocol.connection import Connection
+from shared.protocol.doctor_connection import DoctorConnection
+from shared.protocol.doctor_handshake import Member, OpenInvitation, Practice, Standing
+from shared.protocol.envelopes import Draft, Positions, Reader
+from shared.protocol.epochs import Epoch
+from shared.protocol.events import Alerted, Direction, Event, Failed, Positioned, Traced, Verified
+from shared.protocol.patient_connection import PatientConnection
+from shared.protocol.patient_handshake import Enrolment, Identity
+from shared.protocol.prekeys import PrekeyRing, prekey_statement
+from shared.protocol.records import RecordOpener, RecordSealer
+from shared.protocol.replay import ReplayCache
+from shared.protocol.transitions import State
+from shared.wire import framing, messages
+from shared.wire.framing import HEADER_SIZE, Frame, FrameBuffer
+from shared.wire.messages import (
+    Alert,
+    AuthClaims,
+    AuthProof,
+    AuthRequest,
+    AuthResponse,
+    KeyExchange,
+    KeyExchangeReply,
+    Receipt,
+    ResponseClaims,
+    ResponseProof,
+    SessionVerifier,
+    SignedMessage,
+    Stream,
+    TargetKind,
+    Wire,
+)
+from shared.wire.opcodes import AlertCode, Opcode
+from tests.crypto_tools import entropy
+
+WALL = 1_800_000_000_000  # the bench's date, in January 2027
+DAY = 24 * 3600 * SECOND
+DOCTOR = "doctor"
+GROUP = "everyone"
+EVERYONE = Stream(TargetKind.GROUP, GROUP)
+
+E = TypeVar("E")
+Changes = Mapping[str, Any]
+NONE: Changes = {}
+
+
+class Clock:
+    """Both clocks of the bench, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = Instant(WALL, 0)
+
+    def advance(self, milliseconds: int) -> Instant:
+        """Let time pass."""
+        self.now = Instant(self.now.wall + milliseconds, self.now.elapsed + milliseconds)
+        return self.now
+
+    def jump(self, milliseconds: int) -> Instant:
+        """Set the wall clock; no time passes."""
+        self.now = Instant(self.now.wall + milliseconds, self.now.elapsed)
+        return self.now
+
+
+@dataclass
+class FakeDirectory:
+    """The roster and the open invitations as dictionaries."""
+
+    members: dict[str, Member] = field(default_factory=dict)
+    invitations: dict[bytes, OpenInvitation] = field(default_factory=dict)
+
+    def member(self, patient_id: str) -> Member | None:
+        """The row of an id."""
+        return self.members.get(patient_id)
+
+    def owner(self, key_fingerprint: str) -> Member | None:
+        """The row that holds a key."""
+        rows = self.members.values()
+        return next(
+            (row for row in rows if fingerprint(row.algorithm, row.public_key) == key_fingerprint), None
+        )
+
+    def invitation(self, invitation_id: bytes) -> OpenInvitation | None:
+        """An open invitation."""
+        return self.invitations.get(invitation_id)
+
+
+@dataclass
+class Device:
+    """One patient: who it is, whom it believes, how far it has come."""
+
+    identity: Identity
+    reader: Reader
+    positions: Positions
+
+    @property
+    def patient_id(self) -> str:
+        """Its id."""
+        return self.identity.patient_id
+
+    @property
+    def stream(self) -> Stream:
+        """The stream of messages to this patient alone."""
+        return Stream(TargetKind.PATIENT, self.patient_id)
+
+
+class Clinic:
+    """One doctor and what its connections share, and the patients that trust it."""
+
+    def __init__(
+        self,
+        seed: str = "clinic",
+        *,
+        doctor_id: str = DOCTOR,
+        suites: frozenset[Any] = frozenset(SUITES),
+        clock: Clock | None = None,
+    ) -> None:
+        self.random: Random = entropy(seed)
+        self.clock = clock or Clock()
+        self.directory = FakeDirectory()
+        self.keys: dict[Algorithm, SigningKey] = {a: SIGNERS[a].generate(self.random) for a in SIGNERS}
+        self.practice = Practice(
+            doctor_id,
+            self.keys,
+            suites,
+            self.directory,
+            PrekeyRing(doctor_id, self.keys, self.random),
+            ReplayCache(60 * SECOND),
+            self.random,
+        )
+        self.envelope_key = self.keys[Algorithm.ECDSA_P256]
+
+    def patient(
+        self,
+        patient_id: str = "patient-a",
+        suite: Suite = DEFAULT_SUITE,
+        *,
+        key: SigningKey | None = None,
+        standing: Standing | None = Standing.ACTIVE,
+        enrolment: Enrolment | None = None,
+        doctor_key: bytes | None = None,
+    ) -> Device:
+        """A patient that pinned this doctor (or `doctor_key`). `standing` None: it is not on the roster."""
+        algorithm = suite.signer.algorithm
+        key = key or suite.signer.generate(self.random)
+        if standing is not None:
+            self.directory.members[patient_id] = Member(patient_id, algorithm, key.public, standing)
+        pinned = doctor_key or self.keys[algorithm].public
+        name = fingerprint(algorithm, key.public)
+        identity = Identity(patient_id, key, suite, self.practice.doctor_id, pinned, enrolment)
+        reader = Reader(patient_id, name, self.practice.doctor_id, self.envelope_key.public)
+        return Device(identity, reader, Positions())
+
+    def invite(
+        self, patient_id: str | None, *, uses: int = 1, expires: int = WALL + DAY, secret: bytes = b"s" * 32
+    ) -> Enrolment:
+        """An open invitation. `patient_id` None: a fleet's."""
+        invitation_id = self.random(16)
+        self.directory.invitations[invitation_id] = OpenInvitation(secret, expires, uses, patient_id)
+        return Enrolment(invitation_id, secret)
+
+    def doctor_connection(self) -> DoctorConnection:
+        """The doctor's side of a new connection."""
+        return DoctorConnection(self.practice, self.clock.now)
+
+    def patient_connection(self, device: Device) -> PatientConnection:
+        """The patient's side of a new connection."""
+        return PatientConnection(
+            device.identity, device.reader, device.positions, self.clock.now, self.random
+        )
+
+    def link(self, device: Device | None = None, **options: Any) -> FakeLink:
+        """Two real connections, joined."""
+        device = device or self.patient()
+        return FakeLink(self.patient_connection(device), self.doctor_connection(), self.clock, **options)
+
+    def epoch(self, number: int = 1, group: str = GROUP) -> Epoch:
+        """An epoch of a group without contributions."""
+        return Epoch.begin(self.practice.doctor_id, group, number, [], [], self.random)
+
+    def sign(
+        self,
+        number: int,
+        previous: int,
+        body: bytes = b"take two",
+        *,
+        stream: Stream = EVERYONE,
+        name: str = "",
+        expires: int = WALL + DAY,
+        key: SigningKey | None = None,
+        doctor_id: str | None = None,
+    ) -> SignedMessage:
+        """A message of the doctor's, or of whoever holds `key`."""
+        draft = Draft(stream, name, self.clock.now.wall, expires, body)
+        signer = key or self.envelope_key
+        return envelopes.sign(
+            doctor_id or self.practice.doctor_id, signer, draft, number, previous, self.random
+        )
+
+
+Tamper = Callable[[Direction, int, bytes], list[bytes]]
+
+
+def faithful(direction: Direction, index: int, frame: bytes) -> list[bytes]:
+    """Deliver every frame once, as it is."""
+    return [frame]
+
+
+def split(data: bytes) -> list[bytes]:
+    """Cut whole frames apart, by the lengths in their headers alone."""
+    frames = []
+    while data:
+        end = HEADER_SIZE + int.from_bytes(data[2:6], "big")
+        frames.append(data[:end])
+        data = data[end:]
+    return frames
+
+
+def frame_of(data: bytes) -> Frame:
+    """Read one whole frame."""
+    buffer = FrameBuffer(framing.AUTHENTICATED_LIMIT)
+    buffer.receive(data)
+    frame = buffer.next_frame()
+    assert frame is not None
+    assert len(buffer) == 0
+    return frame
+
+
+class FakeLink:
+    """Joins two connections; `Direction.SENT` is patient to doctor.
+
+    Args:
+        chunk: how many bytes are handed over at once; None: all there are.
+        tamper: what becomes of a frame: a list of frames that are delivered instead, in order.
+        admit: whether the doctor admits whoever is verified.
+        greet: what the doctor does first with a session that has said where it stands; by default it sends a group key.
+    """
+
+    def __init__(
+        self,
+        patient: PatientConnection,
+        doctor: DoctorConnection,
+        clock: Clock,
+        *,
+        chunk: int | None = None,
+        tamper: Tamper = faithful,
+        admit: bool = True,
+        greet: Callable[[DoctorConnection], None] | None = None,
+    ) -> None:
+        self.patient = patient
+        self.doctor = doctor
+        self.clock = clock
+        self.chunk = chunk
+        self.tamper = tamper
+        self.admit = admit
+        self.greet = greet or _send_first_group_key
+        self.patient_events: list[Event] = []
+        self.doctor_events: list[Event] = []
+        self.sent: dict[Direction, list[bytes]] = {Direction.SENT: [], Direction.RECEIVED: []}
+
+    def run(self) -> FakeLink:
+        """Deliver until nothing moves any more; then, on a faithful link, compare the two sides' stories."""
+        while self._turn(Direction.SENT) | self._turn(Direction.RECEIVED):
+            pass
+        self.collect()
+        if self.tamper is faithful:
+            self.assert_one_story()
+        return self
+
+    def collect(self) -> None:
+        """Take the events of both sides and react as the doctor's program would."""
+        self.patient_events += self.patient.take_events()
+        for event in self.doctor.take_events():
+            self.doctor_events.append(event)
+            if isinstance(event, Verified) and self.admit:
+                self.doctor.admit(self.clock.now)
+            elif isinstance(event, Positioned):
+                self.greet(self.doctor)
+
+    def _turn(self, direction: Direction) -> bool:
+        self.collect()
+        source: Connection = self.patient if direction is Direction.SENT else self.doctor
+        target: Connection = self.doctor if direction is Direction.SENT else self.patient
+        frames = split(source.data_to_send())
+        for frame in frames:
+            log = self.sent[direction]
+            log.append(frame)
+            for delivered in self.tamper(direction, len(log) - 1, frame):
+                self._deliver(target, delivered)
+        return bool(frames)
+
+    def _deliver(self, target: Connection, data: bytes) -> None:
+        step = self.chunk or max(1, len(data))
+        for start in range(0, len(data), step):
+            target.receive_data(data[start : start + step], self.clock.now)
+            self.collect()
+
+    def assert_one_story(self) -> None:
+        """What one side sent, the other one got."""
+
+        def told(events: list[Event], direction: Direction) -> list[tuple[str, int, int]]:
+            traces = [event for event in events if isinstance(event, Traced)]
+            return [(t.message, t.opcode, t.size) for t in traces if t.direction is direction]
+
+        patient, doctor = self.patient_events, self.doctor_events
+        failed = events_of(Failed, patient + doctor)
+        if not failed:
+            assert told(patient, Direction.SENT) == told(doctor, Direction.RECEIVED)
+            assert told(doctor, Direction.SENT) == told(patient, Direction.RECEIVED)
+        for failure in failed:
+            codes = [alert.code for alert in events_of(Alerted, patient + doctor)]
+            assert codes in ([], [failure.check.alert], [AlertCode.REFUSED])
+
+    @property
+    def states(self) -> tuple[State, State]:
+        """The patient's and the doctor's state."""
+        return self.patient.state, self.doctor.state
+
+
+ESTABLISHED = (State.ESTABLISHED, State.ESTABLISHED)
+
+
+def _send_first_group_key(doctor: DoctorConnection) -> None:
+    doctor.send_group_key(Epoch.begin(DOCTOR, GROUP, 1, [], [], entropy("first epoch")), 0)
+
+
+def events_of(kind: type[E], events: list[Event]) -> list[E]:
+    """The events of one kind."""
+    return [event for event in events if isinstance(event, kind)]
+
+
+def only(kind: type[E], events: list[Event]) -> E:
+    """The one event of its kind."""
+    found = events_of(kind, events)
+    assert len(found) == 1, f"{len(found)} {kind.__name__} in {events}"
+    return found[0]
+
+
+class PuppetPatient:
+    """A patient made by hand, that holds the right keys; every message is honest but for the changes it is given."""
+
+    def __init__(self, device: Device, clock: Clock, random: Random) -> None:
+        self.device = device
+        self.clock = clock
+        self.random = random
+        self.suite = device.identity.suite
+        self.kem_key: KemKey = self.suite.kem.generate(random)
+        self.session_key = random(32)
+        self.m1 = self.m2 = self.m3 = b""
+
+    def key_exchange(self, **changes: Any) -> bytes:
+        """M1."""
+        message = KeyExchange(self.suite.id, self.random(32), self.kem_key.public, b"")
+        self.m1 = build(Opcode.KEY_EXCHANGE, messages.encode(replace(message, **changes)))
+        return self.m1
+
+    def auth_request(
+        self,
+        m2: bytes,
+        *,
+        claims: Changes = NONE,
+        proof: Changes = NONE,
+        key: SigningKey | None = None,
+        outer: Changes = NONE,
+        plaintext: bytes | None = None,
+    ) -> bytes:
+        """M3. `claims` change before the signature, `proof` after it, `outer` last of all; `key` signs instead."""
+        identity = self.device.identity
+        reply = messages.decode(KeyExchangeReply, m2[HEADER_SIZE:])
+        ct_d, self.ss_d = self.suite.kem.encapsulate(reply.kem_public, self.random)
+        th_1 = key_schedule.transcript_1(self.m1, m2)
+        enrolment = identity.enrolment
+        a = messages.encode(
+            replace(
+                AuthClaims(
+                    self.clock.now.wall,
+                    self.random(32),
+                    identity.doctor_id,
+                    identity.patient_id,
+                    identity.key.algorithm,
+                    identity.key.public,
+                    self.session_key,
+                    enrolment.invitation_id if enrolment else None,
+                ),
+                **claims,
+            )
+        )
+        covered = key_schedule.auth_hash(th_1, ct_d, a)
+        signing_key = key or identity.key
+        signature = SIGNERS[signing_key.algorithm].sign(signing_key, Label.AUTH_SIGNATURE, covered)
+        mac = kdf.mac(Label.ENROLMENT_MAC, enrolment.secret, covered) if enrolment else None
+        inner = messages.encode(replace(AuthProof(a, signature, mac), **proof))
+        padded = pad(inner, self.suite.handshake_padding) if plaintext is None else plaintext
+        k1 = key_schedule.key_1(self.ss_d, th_1, ct_d)
+        self.alert_key = key_schedule.alert_key(self.ss_d, th_1, ct_d)
+        self.m2 = m2
+        self.m3 = seal_pair(Opcode.AUTH_REQUEST, AuthRequest, ct_d, k1, padded, outer)
+        return self.m3
+
+    def session_verifier(self, m4: bytes, *, key: bytes | None = None, **changes: Any) -> bytes:
+        """M5. `timestamp` changes before the MAC is made, `confirmation` after it; `key` seals instead of k3."""
+        response = messages.decode(AuthResponse, m4[HEADER_SIZE:])
+        th_2 = key_schedule.transcript_2(self.m1, self.m2, self.m3, response.kem_ciphertext)
+        ss_p = self.suite.kem.decapsulate(self.kem_key, response.kem_ciphertext)
+        k2 = key_schedule.key_2(self.ss_d, ss_p, th_2)
+        padded = unpad(Aead(k2).open(0, response.sealed, m4[:HEADER_SIZE]))
+        b = messages.decode(ResponseClaims, messages.decode(ResponseProof, padded).claims)
+        keys = key_schedule.session_keys(self.ss_d, ss_p, self.session_key, b.key_share, th_2)
+        self.sealer, self.opener = RecordSealer(keys.to_doctor), RecordOpener(keys.to_patient)
+        th_3 = key_schedule.transcript_3(self.m1, self.m2, self.m3, m4)
+        timestamp = changes.pop("timestamp", self.clock.now.wall)
+        mac = kdf.mac(
+            Label.CONFIRM_PATIENT, keys.confirm_patient, *key_schedule.verifier_parts(timestamp, th_3)
+        )
+        message = messages.encode(replace(SessionVerifier(timestamp, mac), **changes))
+        return seal_payload(
+            Opcode.SESSION_VERIFIER, key or keys.k3, pad(message, self.suite.handshake_padding)
+        )
+
+    def record(self, opcode: Opcode, message: Wire) -> bytes:
+        """The next record."""
+        return self.sealer.seal(opcode, messages.encode(message))
+
+    def establish(self, doctor: DoctorConnection) -> None:
+        """Go all the way honestly, and take what the doctor has to say."""
+        now = self.clock.now
+        for message in (
+            lambda _: self.key_exchange(),
+            self.auth_request,
+            self.session_verifier,
+        ):
+            doctor.receive_data(message(doctor.data_to_send()), now)
+        doctor.admit(now)
+        doctor.receive_data(self.record(Opcode.RECEIPT, Receipt([])), now)
+        assert doctor.state is State.ESTABLISHED
+
+
+class PuppetDoctor:
+    """A doctor made by hand, that holds the right keys; every message is honest but for the changes it is given."""
+
+    def __init__(self, clinic: Clinic, device: Device) -> None:
+        self.clinic = clinic
+        self.random = clinic.random
+        self.suite = device.identity.suite
+        self.key = clinic.keys[self.suite.signer.algorithm]
+        self.prekey = self.suite.kem.generate(self.random)
+        self.m1 = self.m2 = b""
+
+    def reply(self, m1: bytes, *, key: SigningKey | None = None, **changes: Any) -> bytes:
+        """M2. `signature` changes after it was made, everything else before; `key` signs instead."""
+        self.m1 = m1
+        signature = changes.pop("signature", None)
+        valid_until = self.clinic.clock.now.wall + 15 * SECOND
+        message = replace(
+            KeyExchangeReply(
+                self.clinic.practice.doctor_id, self.random(32), self.prekey.public, valid_until, b""
+            ),
+            **changes,
+        )
+        statement = prekey_statement(
+            message.doctor_id, self.suite.id, message.kem_public, message.valid_until
+        )
+        signing_key = key or self.key
+        made = SIGNERS[signing_key.algorithm].sign(signing_key, Label.PREKEY_SIGNATURE, *statement)
+        message = replace(message, signature=made if signature is None else signature)
+        self.m2 = build(Opcode.KEY_EXCHANGE_REPLY, messages.encode(message))
+        return self.m2
+
+    def open_request(self, m3: bytes) -> AuthClaims:
+        """Read M3 with the prekey."""
+        request = messages.decode(AuthRequest, m3[HEADER_SIZE:])
+        self.m3, ct_d = m3, request.kem_ciphertext
+        self.ss_d = self.suite.kem.decapsulate(self.prekey, ct_d)
+        th_1 = key_schedule.transcript_1(self.m1, self.m2)
+        self.alert_key = key_schedule.alert_key(self.ss_d, th_1, ct_d)
+        k1 = key_schedule.key_1(self.ss_d, th_1, ct_d)
+        padded = unpad(Aead(k1).open(0, request.sealed, m3[:HEADER_SIZE]))
+        return messages.decode(AuthClaims, messages.decode(AuthProof, padded).claims)
+
+    def response(
+        self,
+        m3: bytes,
+        *,
+        claims: Changes = NONE,
+        proof: Changes = NONE,
+        key: SigningKey | None = None,
+        outer: Changes = NONE,
+    ) -> bytes:
+        """M4. `claims` change before MAC and signature, `proof` after, `outer` last of all; `key` signs instead."""
+        a = self.open_request(m3)
+        kem_public = messages.decode(KeyExchange, self.m1[HEADER_SIZE:]).kem_public
+        ct_p, ss_p = self.suite.kem.encapsulate(kem_public, self.random)
+        b = replace(
+            ResponseClaims(
+                self.clinic.clock.now.wall, self.random(32), a.nonce, a.patient_id, self.random(32)
+            ),
+            **claims,
+        )
+        th_2 = key_schedule.transcript_2(self.m1, self.m2, m3, ct_p)
+        keys = key_schedule.session_keys(self.ss_d, ss_p, a.session_key, b.key_share, th_2)
+        self.sealer, self.opener = RecordSealer(keys.to_patient), RecordOpener(keys.to_doctor)
+        covered = key_schedule.response_hash(th_2, messages.encode(b))
+        signing_key = key or self.key
+        made = ResponseProof(
+            messages.encode(b),
+            kdf.mac(Label.CONFIRM_DOCTOR, keys.confirm_doctor, covered),
+            SIGNERS[signing_key.algorithm].sign(signing_key, Label.RESPONSE_SIGNATURE, covered),
+        )
+        padded = pad(messages.encode(replace(made, **proof)), self.suite.handshake_padding)
+        k2 = key_schedule.key_2(self.ss_d, ss_p, th_2)
+        return seal_pair(Opcode.AUTH_RESPONSE, AuthResponse, ct_p, k2, padded, outer)
+
+    def record(self, opcode: Opcode, message: Wire) -> bytes:
+        """The next record."""
+        return self.sealer.seal(opcode, messages.encode(message))
+
+    def alert(self, code: AlertCode, *, key: bytes | None = None) -> bytes:
+        """An alert sealed under the alert key, or under `key`."""
+        inner = messages.encode(Alert(code, self.clinic.clock.now.wall, b""))
+        sealed = Aead(key or self.alert_key).seal(0, inner, bytes([Opcode.ALERT]))
+        return build(Opcode.ALERT, messages.encode(Alert(AlertCode.SEALED, 0, sealed)))
+
+    def confirm(self, patient: PatientConnection) -> None:
+        """Go honestly until the patient has sent its verifier and its first receipt."""
+        now = self.clinic.clock.now
+        patient.receive_data(self.reply(patient.data_to_send()), now)
+        patient.receive_data(self.response(patient.data_to_send()), now)
+        assert patient.state is State.CONFIRMING
+        receipt = split(patient.data_to_send())[1]
+        self.opener.open(frame_of(receipt))
+
+    def establish(self, patient: PatientConnection, epoch: Epoch | None = None) -> Epoch:
+        """Go all the way honestly; the first record is a group key."""
+        self.confirm(patient)
+        epoch = epoch or self.clinic.epoch()
+        patient.receive_data(self.record(Opcode.GROUP_KEY, epoch.group_key(0)), self.clinic.clock.now)
+        assert patient.state is State.ESTABLISHED
+        return epoch
+
+
+def build(opcode: Opcode, payload: bytes) -> bytes:
+    """A frame of any payload."""
+    return framing.header(opcode, len(payload)) + payload
+
+
+def seal_payload(opcode: Opcode, key: bytes, padded: bytes) -> bytes:
+    """A frame whose whole payload is sealed with nonce 0."""
+    head = framing.header(opcode, len(padded) + TAG_SIZE)
+    return head + Aead(key).seal(0, padded, head)
+
+
+def seal_pair(
+    opcode: Opcode,
+    kind: type[AuthRequest | AuthResponse],
+    ciphertext: bytes,
+    key: bytes,
+    padded: bytes,
+    outer: Changes = NONE,
+) -> bytes:
+    """A frame of a KEM ciphertext and a sealed part."""
+    size = len(messages.encode(kind(ciphertext, bytes(len(padded) + TAG_SIZE))))
+    sealed = Aead(key).seal(0, padded, framing.header(opcode, size))
+    return build(opcode, messages.encode(replace(kind(ciphertext, sealed), **outer)))
+
+
+def refusal(connection: Connection) -> tuple[str, AlertCode]:
+    """The number of the check that a failed connection names in its log, and the alert that went out in clear."""
+    failed = only(Failed, connection.take_events())
+    assert connection.state is State.FAILED
+    alert = messages.decode(Alert, frame_of(split(connection.data_to_send())[-1]).payload)
+    return failed.check.number, alert.code
