@@ -99,3 +99,9 @@ def test_every_layer_has_a_vector_of_both_operations() -> None:
         *[("decapsulate", expect) for expect in ("success", "length", "element", "secret")],
         *[("verify", expect) for expect in ("success", "length", "element", "challenge")],
     }
+
+
+def test_the_leading_zero_vectors_have_leading_zeros() -> None:
+    """An implementation that drops them fails on these two alone."""
+    assert read(FOLDER / "kem_good_leading_zero_c.json")["ciphertext"].startswith("00")
+    assert read(FOLDER / "kem_good_leading_zero_z.json")["z"].startswith("00")

@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 
 from Crypto.Math.Numbers import Integer
@@ -67,19 +66,6 @@ def encapsulated(key: str, *names: str) -> tuple[bytes, bytes]:
     return elgamal.encapsulate(public, seeded(*names))
 
 
-def with_leading_zero(what: str) -> tuple[bytes, bytes]:
-    """Search an encapsulation to alice whose ciphertext or shared element begins with a zero byte."""
-    x, _ = elgamal.generate(seeded("alice"))
-    for attempt in count():
-        ciphertext, secret = encapsulated("alice", what, str(attempt))
-        shown = ciphertext
-        if what == "z":
-            shown = pow(Integer(int.from_bytes(ciphertext, "big")), x, Integer(P)).to_bytes(384)
-        if shown[0] == 0:
-            return ciphertext, secret
-    raise AssertionError("count() does not end")
-
-
 def decapsulations() -> Iterator[tuple[str, Vector]]:
     """All scenarios of the key encapsulation."""
     good, secret = encapsulated("alice", "good")
@@ -89,11 +75,13 @@ def decapsulations() -> Iterator[tuple[str, Vector]]:
         return f"kem_{name}", decapsulation(about, expect, ciphertext, secret)
 
     yield case("good", "nothing is wrong", "success", good)
-    for what, about in (
-        ("c", "the ciphertext begins with a zero byte"),
-        ("z", "the shared element begins with a zero byte"),
+    # The attempts' numbers were found by trying; one in 256 begins with a zero byte. `test_elgamal` checks that these do.
+    for what, attempt, about in (
+        ("c", "290", "the ciphertext begins with a zero byte"),
+        ("z", "53", "the shared element begins with a zero byte"),
     ):
-        yield f"kem_good_leading_zero_{what}", decapsulation(about, "success", *with_leading_zero(what))
+        found = encapsulated("alice", what, attempt)
+        yield f"kem_good_leading_zero_{what}", decapsulation(about, "success", *found)
     yield case("zero", "the ciphertext is 0", "element", bytes(384))
     yield case("one", "the ciphertext is 1", "element", encode_element(1))
     yield case("minus_one", "the ciphertext is p - 1", "element", encode_element(P - 1))

@@ -95,7 +95,7 @@ def test_values_outside_the_subgroup_are_refused(element: int) -> None:
 
 def test_the_jacobi_symbol_decides_as_the_power_does() -> None:
     """The cheap check agrees with y^q on residues and non-residues alike."""
-    for element in range(2, 12):
+    for element in range(2, 8):
         member = pow(element, Q, P) == 1
         try:
             check_element(element)
@@ -251,9 +251,9 @@ def test_a_peers_smooth_prime_would_give_the_private_key_away() -> None:
 
     This is what adopting a peer's parameters would mean; here they are constants (see the test above).
     """
-    p, factors = smooth_prime(1024)
+    p, factors = smooth_prime(512)
     g = next(g for g in range(2, 2000) if all(pow(g, (p - 1) // factor, p) != 1 for factor in factors))
-    x = pow(3, 700, p)
+    x = pow(3, 400, p)
     y = pow(g, x, p)
 
     accepted = ElGamal.construct((p, g, y))

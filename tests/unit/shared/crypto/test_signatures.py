@@ -228,7 +228,7 @@ def test_the_textbook_signature_is_universally_forgeable_over_this_group() -> No
     key = SCHNORR_FFDHE3072.generate(os.urandom)
     y = int.from_bytes(key.public, "big")
 
-    for message in (b"give 10 mg", b"give 100 mg", os.urandom(20)):
+    for message in (b"give 10 mg", os.urandom(20)):
         assert textbook_verify(y, message, *forge_textbook(message))
     assert not textbook_verify(y, b"give 10 mg", *forge_textbook(b"give 100 mg"))
 
