@@ -1,0 +1,182 @@
+"""The audit log: a hash chain of what was done to the roster, the groups and the messages, and by whom.
+
+Every entry is written in the transaction of the act it records, so neither exists without the other. A chain alone does not
+show that its end was cut off; therefore its head is signed and appended to a file outside the database, and
+`verify` compares the two.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, unique
+from pathlib import Path
+
+import msgspec
+
+from shared.crypto import kdf
+from shared.crypto.kdf import Label
+from shared.crypto.signatures import SIGNERS, SigningKey
+from shared.errors import CryptoError, StorageError
+
+GENESIS = bytes(32)
+HEADS_FILE = "audit-heads.jsonl"
+
+
+@unique
+class Action(Enum):
+    """What an entry records."""
+
+    STARTED = "started"
+    INVITED = "invited"
+    ENROLLED = "enrolled"
+    ADMITTED = "admitted"
+    REFUSED = "refused"
+    REVOKED = "revoked"
+    RETIRED = "retired"
+    GROUP_CREATED = "group-created"
+    MEMBER_ADDED = "member-added"
+    MEMBER_REMOVED = "member-removed"
+    EPOCH_BEGUN = "epoch-begun"
+    BROADCAST_ACCEPTED = "broadcast-accepted"
+    RECEIPT_IMPOSSIBLE = "receipt-impossible"
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The end of the chain at one moment, signed with the doctor's P-256 key."""
+
+    sequence: int
+    hash: str
+    time: int
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What `verify` found. `first_bad` names the first entry that does not fit, or None."""
+
+    entries: int
+    heads: int
+    first_bad: int | None
+    reason: str | None
+
+
+def entry_hash(previous: bytes, sequence: int, time: int, texts: tuple[str, str, str, str]) -> bytes:
+    """hash_n = H(hash_{n−1} ‖ n ‖ time ‖ actor ‖ action ‖ object ‖ detail)."""
+    numbers = (sequence.to_bytes(8, "big"), time.to_bytes(8, "big"))
+    return kdf.digest(Label.AUDIT_ENTRY, previous, *numbers, *(text.encode() for text in texts))
+
+
+def append(
+    db: sqlite3.Connection, now: int, actor: str, action: Action, subject: str, detail: str = ""
+) -> int:
+    """Add an entry inside the caller's transaction; returns its sequence number."""
+    row = db.execute("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1").fetchone()
+    sequence, previous = (row[0] + 1, row[1]) if row else (1, GENESIS)
+    texts = (actor, action.value, subject, detail)
+    db.execute(
+        "INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (sequence, now, *texts, entry_hash(previous, sequence, now, texts)),
+    )
+    return sequence
+
+
+def export_head(
+    db: sqlite3.Connection, directory: Path, key: SigningKey, now: int, last: Head | None
+) -> Head | None:
+    """Sign the end of the chain and append it to the heads file, unless it is the `last` head that stands there.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    row = db.execute("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1").fetchone()
+    if row is None or (last is not None and (last.sequence, last.hash) == (row[0], row[1].hex())):
+        return last
+    signature = SIGNERS[key.algorithm].sign(key, Label.AUDIT_HEAD, *_head_parts(row[0], row[1], now))
+    head = Head(row[0], row[1].hex(), now, signature.hex())
+    append_line(directory / HEADS_FILE, msgspec.json.encode(head))
+    return head
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append one line and make it durable.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, line + b"\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def verify(db: sqlite3.Connection, directory: Path, public_key: bytes, algorithm: int) -> Verdict:
+    """Recompute the chain and hold the signed heads against it."""
+    entries, previous = 0, GENESIS
+    hashes: dict[int, str] = {0: GENESIS.hex()}
+    rows = db.execute(
+        "SELECT sequence, time, actor, action, object, detail, hash FROM audit ORDER BY sequence"
+    )
+    for sequence, time, actor, action, subject, detail, stored in rows:
+        entries += 1
+        if sequence != entries:
+            return Verdict(entries - 1, 0, entries, f"entry {entries} is missing")
+        previous = entry_hash(previous, sequence, time, (actor, action, subject, detail))
+        if previous != stored:
+            return Verdict(entries - 1, 0, sequence, f"entry {sequence} was changed")
+        hashes[sequence] = stored.hex()
+    heads = _read_heads(directory / HEADS_FILE)
+    judge = _head_judge(hashes, entries, public_key, algorithm)
+    for position, head in enumerate(heads, start=1):
+        if reason := judge(head):
+            return Verdict(entries, position - 1, min(head.sequence, entries + 1), reason)
+    return Verdict(entries, len(heads), None, None)
+
+
+def _head_judge(
+    hashes: dict[int, str], entries: int, public_key: bytes, algorithm: int
+) -> Callable[[Head], str | None]:
+    signer = next(signer for number, signer in SIGNERS.items() if number == algorithm)
+
+    def judge(head: Head) -> str | None:
+        parts = _head_parts(head.sequence, bytes.fromhex(head.hash), head.time)
+        try:
+            signer.verify(public_key, Label.AUDIT_HEAD, bytes.fromhex(head.signature), *parts)
+        except CryptoError:
+            return f"the signed head for entry {head.sequence} is not the doctor's"
+        if head.sequence > entries:
+            return f"the log was cut: a signed head names entry {head.sequence}, the last is {entries}"
+        if hashes[head.sequence] != head.hash:
+            return f"entry {head.sequence} is not the one that the signed head names: the log was forked"
+        return None
+
+    return judge
+
+
+def _head_parts(sequence: int, digest: bytes, time: int) -> tuple[bytes, bytes, bytes]:
+    return sequence.to_bytes(8, "big"), digest, time.to_bytes(8, "big")
+
+
+def _read_heads(path: Path) -> list[Head]:
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}") from error
+    heads = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            heads.append(msgspec.json.decode(line, type=Head))
+        except msgspec.DecodeError as error:
+            # A torn last line is what a crash in the middle of an append leaves; anywhere else it is damage.
+            if number < len(lines):
+                raise StorageError(f"{path}, line {number}, is damaged: {error}") from error
+    return heads

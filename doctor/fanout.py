@@ -1,0 +1,339 @@
+"""Groups at work: epochs begin, messages go out to every cursor, and who was away is caught up.
+
+Everything here runs on the event loop and in commit order: what is published after a leave is sealed under a key that the
+leaver never held, because the leave's epoch marker stands in the log before it. The methods are called from the writer's
+`on_commit` callbacks, so that order is the database's order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+
+from doctor.broadcast_log import BroadcastLog
+from doctor.groups import Join, Leave, Membership, group_of, stream_of
+from doctor.outbox import Accepted, Outbox
+from doctor.sessions import Attachment, Session
+from shared.net.stream import clock
+from shared.protocol.epochs import MESSAGE_LIMIT, Epoch
+from shared.wire.messages import SignedMessage
+from shared.wire.opcodes import DisconnectReason
+
+JOIN_WINDOW = 0.1  # seconds; joins within it share one epoch
+GROUP_KEYS_A_TURN = 256
+CATCH_UP_BATCH = 64
+RECEIPT_PATIENCE = 10_000  # ms; what is unreceipted for so long is sent again
+
+
+class Group:
+    """One group's current epoch, members, log and attached sessions."""
+
+    __slots__ = (
+        "attached",
+        "began",
+        "distribution",
+        "epoch",
+        "last",
+        "log",
+        "members",
+        "name",
+        "roster",
+        "sequence",
+        "timer",
+    )
+
+    def __init__(self, name: str, epoch_number: int, last: int) -> None:
+        self.name = name
+        self.last = last  # the last number that was accepted
+        self.members: set[str] = set()
+        self.roster: frozenset[str] = frozenset()
+        self.epoch: Epoch | None = None
+        self.log = BroadcastLog()
+        self.attached: set[Attachment] = set()
+        self.sequence = 0
+        self.began = 0
+        self.distribution = 0.0  # seconds that handing out the last epoch took
+        self.timer: asyncio.TimerHandle | None = None  # an epoch is due: somebody has joined
+
+    @property
+    def epoch_number(self) -> int:
+        """The number of the current epoch."""
+        assert self.epoch is not None  # noqa: S101  `Fanout.load` begins one at once
+        return self.epoch.number
+
+
+class Fanout:
+    """All groups and all sessions of one doctor.
+
+    Args:
+        doctor_id: goes into each epoch's derivation.
+        outbox: gives back accepted messages.
+        reader: a connection that sees what is committed.
+        random: entropy.
+        on_epoch: told of each new epoch, so that its number is kept and audited.
+    """
+
+    def __init__(
+        self,
+        doctor_id: str,
+        outbox: Outbox,
+        reader: sqlite3.Connection,
+        random: Callable[[int], bytes],
+        on_epoch: Callable[[str, int, int], None],
+    ) -> None:
+        self.groups: dict[str, Group] = {}
+        self.sessions: dict[str, Session] = {}
+        self._doctor_id = doctor_id
+        self._outbox = outbox
+        self._reader = reader
+        self._random = random
+        self._on_epoch = on_epoch
+        self._behind: set[Attachment] = set()
+        self._pass_due = False
+
+    def load(self) -> None:
+        """Read groups and members, and begin an epoch in each: no key outlives a restart."""
+        rows = self._reader.execute(
+            "SELECT name, epoch, last FROM groups JOIN streams ON stream = 'group:' || name ORDER BY name"
+        ).fetchall()
+        for name, epoch, last in rows:
+            self.groups[name] = Group(name, epoch, last)
+        for stream, patient_id in self._reader.execute(
+            "SELECT stream, patient_id FROM memberships WHERE until IS NULL"
+        ):
+            self.groups[group_of(stream)].members.add(patient_id)
+        for name, epoch, _ in rows:
+            self._begin_epoch(self.groups[name], epoch + 1)
+
+    # What was committed
+
+    def add_group(self, name: str) -> None:
+        """A group was created."""
+        self.groups[name] = Group(name, 0, 0)
+        self._begin_epoch(self.groups[name], 1)
+
+    def join(self, join: Join) -> None:
+        """A patient became a member. Its epoch begins within the window, or with the next message if that is sooner."""
+        group = self.groups[join.group]
+        group.members.add(join.patient_id)
+        if group.timer is None:
+            window = max(JOIN_WINDOW, 10 * group.distribution)
+            group.timer = asyncio.get_running_loop().call_later(window, self.next_epoch, group)
+        session = self.sessions.get(join.patient_id)
+        if session is not None:
+            self._extend(session, join)
+
+    def leave(self, leave: Leave) -> None:
+        """A membership ended; the next epoch begins before anything else is published."""
+        group = self.groups[leave.group]
+        group.members.discard(leave.patient_id)
+        session = self.sessions.get(leave.patient_id)
+        attachment = session.attachments.get(leave.group) if session else None
+        if attachment is not None and attachment.member:
+            self._detach(attachment)
+            attachment.end_membership(leave.until)
+        self.next_epoch(group)
+        if attachment is not None:
+            self.advance(attachment)
+
+    def publish(self, accepted: Accepted) -> None:
+        """A message was accepted: seal it once and let every cursor see it."""
+        group = self.groups[accepted.stream.name]
+        if group.timer is not None or group.sequence >= MESSAGE_LIMIT:
+            self.next_epoch(group)
+        group.last = accepted.number
+        if group.attached and group.epoch is not None:
+            frame = group.epoch.seal(group.sequence, accepted.message)
+            group.sequence += 1
+            group.log.append(frame, accepted.number)
+            self._behind |= group.attached
+            self._want_pass()
+
+    # Sessions
+
+    def add_session(self, session: Session, memberships: tuple[Membership, ...]) -> Session | None:
+        """A patient was admitted; returns the session that this one replaces."""
+        replaced = self.sessions.get(session.patient_id)
+        if replaced is not None:
+            self.drop_session(replaced)
+        self.sessions[session.patient_id] = session
+        by_group: dict[str, list[Membership]] = {}
+        for membership in memberships:
+            by_group.setdefault(membership.stream.name, []).append(membership)
+        for name, history in by_group.items():
+            attachment = session.attachments[name] = Attachment(session, name)
+            attachment.owe([membership for membership in history if membership.owed])
+            attachment.delivered = max(membership.delivered for membership in history)
+        return replaced
+
+    def drop_session(self, session: Session) -> None:
+        """A session ended. Its patient stays a member: being away is not leaving."""
+        if self.sessions.get(session.patient_id) is session:
+            del self.sessions[session.patient_id]
+        for attachment in session.attachments.values():
+            self._detach(attachment)
+
+    def begin_delivery(self, session: Session) -> None:
+        """The patient has said where it stands: send what it missed, then attach it."""
+        session.positioned = True
+        for attachment in list(session.attachments.values()):
+            attachment.written = max(attachment.written, attachment.delivered)
+            self.advance(attachment)
+
+    def resume(self, session: Session) -> None:
+        """The patient's socket takes more again."""
+        for attachment in list(session.attachments.values()):
+            if attachment.cursor is None:
+                self.advance(attachment)
+            else:
+                self._behind.add(attachment)
+        self._want_pass()
+
+    def advance(self, attachment: Attachment) -> None:
+        """Take the next step of catching up: a batch of missed messages, or attaching at the log's end."""
+        session = attachment.session
+        if not session.writable or attachment.cursor is not None or not attachment.intervals:
+            return
+        start, until = attachment.intervals[0]
+        group = self.groups[attachment.group]
+        end = group.last if until is None else until
+        after = max(attachment.written, start)
+        if after < end:
+            self._send_missed(attachment, after, end)
+            asyncio.get_running_loop().call_soon(self.advance, attachment)
+        elif until is not None:
+            attachment.intervals.popleft()
+            self.advance(attachment)
+        else:
+            self._attach(attachment, group)
+
+    def send_unreceipted_again(self) -> None:
+        """What has gone unreceipted for ten seconds, though the socket has drained, goes out once more as DIRECT."""
+        now = clock().elapsed
+        for session in list(self.sessions.values()):
+            for attachment in session.attachments.values():
+                since = attachment.unreceipted_since
+                if (
+                    since is None
+                    or now - since < RECEIPT_PATIENCE
+                    or session.stream.buffered
+                    or not session.writable
+                ):
+                    continue
+                attachment.unreceipted_since = None
+                if attachment.intervals:
+                    self._send_missed(attachment, attachment.delivered, attachment.written)
+
+    def next_epoch(self, group: Group) -> None:
+        """Begin the group's next epoch now."""
+        self._begin_epoch(group, group.epoch_number + 1)
+
+    # Inside
+
+    def _extend(self, session: Session, join: Join) -> None:
+        earlier = session.attachments.get(join.group)
+        if earlier is not None and earlier.held_epoch:
+            # This session has held an earlier epoch of the group, and accepts none but its successor: a fresh session may
+            # begin with any. The device reconnects at once.
+            session.connection.disconnect(DisconnectReason.CLOSING)
+            session.stream.flush()
+            return
+        attachment = earlier or Attachment(session, join.group)
+        attachment.intervals.append((join.start, None))
+        session.attachments[join.group] = attachment
+
+    def _begin_epoch(self, group: Group, number: int) -> None:
+        if group.timer is not None:
+            group.timer.cancel()
+            group.timer = None
+        roster = sorted(group.members)
+        online = [self.sessions[member].contribution for member in roster if member in self.sessions]
+        group.epoch = Epoch.begin(self._doctor_id, group.name, number, online, roster, self._random)
+        group.roster = frozenset(roster)
+        group.sequence = 0
+        group.began = clock().elapsed
+        self._on_epoch(group.name, number, len(roster))
+        if group.attached:
+            group.log.mark(group.epoch)
+            self._behind |= group.attached
+            self._want_pass()
+        for member in group.roster:
+            session = self.sessions.get(member)
+            if session is not None and session.positioned and group.name in session.attachments:
+                self.advance(session.attachments[group.name])
+
+    def _attach(self, attachment: Attachment, group: Group) -> None:
+        session = attachment.session
+        if group.epoch is None or session.patient_id not in group.roster:
+            return  # its epoch is about to begin, and will attach it
+        attachment.cursor = group.log.end
+        group.attached.add(attachment)
+        self._send_group_key(attachment, group.epoch)
+
+    def _detach(self, attachment: Attachment) -> None:
+        attachment.cursor = None
+        self.groups[attachment.group].attached.discard(attachment)
+        self._behind.discard(attachment)
+
+    def _send_group_key(self, attachment: Attachment, epoch: Epoch) -> None:
+        attachment.session.connection.send_group_key(epoch, attachment.start)
+        attachment.session.stream.flush()
+        attachment.held_epoch = epoch.number
+
+    def _send_missed(self, attachment: Attachment, after: int, up_to: int) -> None:
+        now = clock()
+        stream = stream_of(attachment.group)
+        missed: list[tuple[int, SignedMessage]] = self._outbox.load(
+            self._reader, stream, after, up_to, now.wall, CATCH_UP_BATCH
+        )
+        for number, message in missed:
+            attachment.session.connection.send_direct(attachment.start, message)
+            attachment.note_written(number, now.elapsed)
+        attachment.session.stream.flush()
+
+    def _want_pass(self) -> None:
+        if not self._pass_due and self._behind:
+            self._pass_due = True
+            asyncio.get_running_loop().call_soon(self._write_pass)
+
+    def _write_pass(self) -> None:
+        """One turn: every cursor that lags and whose socket takes more gets the same next slice of its log."""
+        self._pass_due = False
+        started = clock()
+        keys_left = GROUP_KEYS_A_TURN
+        for attachment in list(self._behind):
+            keys_left = self._write_to(attachment, keys_left, started.elapsed)
+        if any(attachment.session.writable for attachment in self._behind):
+            self._want_pass()
+
+    def _write_to(self, attachment: Attachment, keys_left: int, elapsed: int) -> int:
+        session, group = attachment.session, self.groups[attachment.group]
+        while attachment.cursor is not None and session.writable:
+            if attachment.cursor < group.log.base:
+                self._cut_lagging(attachment)
+                break
+            entry = group.log.at(attachment.cursor)
+            if entry is None:
+                self._behind.discard(attachment)
+                break
+            if isinstance(entry, Epoch):
+                if keys_left == 0:
+                    break
+                keys_left -= 1
+                attachment.cursor += 1
+                self._send_group_key(attachment, entry)
+                group.distribution = (clock().elapsed - group.began) / 1000
+            else:
+                session.stream.write(entry.frames)
+                attachment.cursor = entry.end
+                attachment.note_written(entry.last, elapsed)
+        if attachment.cursor is None or not session.live:
+            self._behind.discard(attachment)
+        return keys_left
+
+    def _cut_lagging(self, attachment: Attachment) -> None:
+        """It fell behind the log's retention: it comes back and catches up message by message."""
+        attachment.session.connection.disconnect(DisconnectReason.LAGGING)
+        attachment.session.stream.flush()
+        self._detach(attachment)

@@ -1,0 +1,63 @@
+"""The doctor's long-term keys: made at the first start, read from 0600 files ever after, never logged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shared.crypto.signatures import SIGNERS, Algorithm, SigningKey, fingerprint
+from shared.crypto.suites import SUITES, SuiteId
+from shared.protocol.invitations import DoctorKey
+from shared.storage.keyfile import private_directory, read_private, write_private
+
+STORAGE_KEY_SIZE = 32
+
+_FILES = {Algorithm.ECDSA_P256: "ecdsa-p256.key", Algorithm.SCHNORR_FFDHE3072: "schnorr-ffdhe3072.key"}
+_STORAGE_FILE = "storage.key"
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """Signature keys by algorithm, and the key under which message bodies rest."""
+
+    signing: Mapping[Algorithm, SigningKey]
+    storage: bytes = field(repr=False)
+
+    @property
+    def identity(self) -> SigningKey:
+        """The P-256 key: signs envelopes and audit heads whatever the suite."""
+        return self.signing[Algorithm.ECDSA_P256]
+
+    @property
+    def public(self) -> list[DoctorKey]:
+        """What patients pin."""
+        return [DoctorKey(algorithm, key.public) for algorithm, key in self.signing.items()]
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """For people to compare."""
+        return {a.name.lower(): fingerprint(a, key.public) for a, key in self.signing.items()}
+
+
+def load_or_create(state_dir: Path, suites: frozenset[SuiteId], random: Callable[[int], bytes]) -> Keyring:
+    """Read the keys below `state_dir`, making those that are missing.
+
+    A P-256 key always exists; a Schnorr key where a suite needs it.
+
+    Raises:
+        UserError: a file's mode or owner is too loose; says what to run.
+        StorageError: a file cannot be read or written.
+    """
+    directory = private_directory(state_dir / "keys")
+    algorithms = {Algorithm.ECDSA_P256} | {SUITES[suite].signer.algorithm for suite in suites}
+    signing = {}
+    for algorithm in sorted(algorithms):
+        signer, path = SIGNERS[algorithm], directory / _FILES[algorithm]
+        if not path.exists():
+            write_private(path, signer.export(signer.generate(random)))
+        signing[algorithm] = signer.load(read_private(path))
+    storage = directory / _STORAGE_FILE
+    if not storage.exists():
+        write_private(storage, random(STORAGE_KEY_SIZE))
+    return Keyring(signing, read_private(storage))

@@ -1,0 +1,183 @@
+"""Durable acceptance: a message is accepted when its transaction is committed, and not before.
+
+Law: number, `previous`, signature, message and audit entry are one transaction, run by the one writer. A transaction that fails
+gives its number back, because the number is read from the same database that rolls back. Who is meant is not
+written down again: it is everyone whose membership covers the number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from doctor import audit, groups
+from doctor.audit import Action
+from shared.crypto.signatures import SigningKey
+from shared.errors import StorageError, UserError
+from shared.protocol import envelopes
+from shared.protocol.envelopes import Draft
+from shared.storage.sealed import Sealer
+from shared.wire.messages import BODY_LIMIT, SignedMessage, Stream
+
+DAY = 24 * 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A message that is on the disk. `repeated`: an earlier request with the same Idempotency-Key was answered again."""
+
+    message_id: str
+    stream: Stream
+    number: int
+    recipients: int
+    message: SignedMessage
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastRequest:
+    """What a person asks for. `lifetime` in milliseconds; `key` is the request's Idempotency-Key."""
+
+    group: str
+    body: bytes
+    lifetime: int
+    key: str | None
+
+
+def message_id(stream: Stream, number: int) -> str:
+    """The name under which people and programs ask for a message."""
+    return f"{stream.name}.{number}"
+
+
+def parse_message_id(text: str) -> tuple[Stream, int]:
+    """The stream and number of a message id.
+
+    Raises:
+        UserError: it is not one.
+    """
+    group, _, number = text.rpartition(".")
+    if not groups.is_name(group) or not number.isdecimal() or len(number) > 18:
+        raise UserError(f"{text!r} is not a message id; `telemed-doctor broadcast` prints one.")
+    return groups.stream_of(group), int(number)
+
+
+class Outbox:
+    """Accepts messages and gives them back.
+
+    Args:
+        doctor_id: the name in every envelope.
+        key: the doctor's P-256 key.
+        sealer: seals bodies at rest.
+        random: entropy.
+    """
+
+    def __init__(
+        self, doctor_id: str, key: SigningKey, sealer: Sealer, random: Callable[[int], bytes]
+    ) -> None:
+        self._doctor_id = doctor_id
+        self._key = key
+        self._sealer = sealer
+        self._random = random
+
+    def accept(self, db: sqlite3.Connection, request: BroadcastRequest, now: int, actor: str) -> Accepted:
+        """Accept a broadcast, inside the caller's transaction. `now` in milliseconds.
+
+        Raises:
+            UserError: no such group, an empty or oversized body, or an Idempotency-Key used for something else.
+        """
+        if not request.body or len(request.body) > BODY_LIMIT:
+            raise UserError(f"A message has 1 to {BODY_LIMIT} bytes; this one has {len(request.body)}.")
+        groups.require(db, request.group)
+        asked = hashlib.sha256(request.group.encode() + b"\0" + request.body).digest()
+        if request.key is not None:
+            earlier = self._answered(db, request.key, asked)
+            if earlier is not None:
+                return earlier
+        stream = groups.stream_of(request.group)
+        previous = groups.last_number(db, stream)
+        number = max(previous + 1, now * 1000)
+        draft = Draft(stream, "", now, now + request.lifetime, request.body)
+        message = envelopes.sign(self._doctor_id, self._key, draft, number, previous, self._random)
+        self._store(db, stream, number, draft, message)
+        name = message_id(stream, number)
+        if request.key is not None:
+            db.execute("INSERT INTO answers VALUES (?, ?, ?, ?)", (request.key, asked, name.encode(), now))
+        recipients = count_recipients(db, stream, number)
+        audit.append(db, now, actor, Action.BROADCAST_ACCEPTED, name, f"{recipients} recipients")
+        return Accepted(name, stream, number, recipients, message)
+
+    def _store(
+        self, db: sqlite3.Connection, stream: Stream, number: int, draft: Draft, message: SignedMessage
+    ) -> None:
+        sealed = self._sealer.seal("messages", "body", _row(stream, number), draft.body)
+        db.execute(
+            "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                str(stream),
+                number,
+                draft.created,
+                draft.expires,
+                message.envelope,
+                message.signature,
+                message.salt,
+                sealed,
+            ),
+        )
+        db.execute("UPDATE streams SET last = ? WHERE stream = ?", (number, str(stream)))
+
+    def _answered(self, db: sqlite3.Connection, key: str, asked: bytes) -> Accepted | None:
+        row = db.execute("SELECT request, answer FROM answers WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        if row[0] != asked:
+            raise UserError("This Idempotency-Key was used for another message; make a new key for each.")
+        name = row[1].decode()
+        stream, number = parse_message_id(name)
+        (message,) = self.load(db, stream, number - 1, number, now=0, limit=1)
+        return Accepted(name, stream, number, count_recipients(db, stream, number), message[1], repeated=True)
+
+    def load(
+        self, db: sqlite3.Connection, stream: Stream, after: int, up_to: int, now: int, limit: int
+    ) -> list[tuple[int, SignedMessage]]:
+        """Messages with after < number ≤ up_to, in order; without the body where the message has expired."""
+        rows = db.execute(
+            "SELECT number, expires, envelope, signature, salt, body FROM messages"
+            " WHERE stream = ? AND number > ? AND number <= ? ORDER BY number LIMIT ?",
+            (str(stream), after, up_to, limit),
+        )
+        found = []
+        for number, expires, envelope, signature, salt, sealed in rows:
+            body = None
+            if now <= expires:
+                body = self._sealer.open("messages", "body", _row(stream, number), sealed)
+            found.append((number, SignedMessage(envelope, signature, salt, body)))
+        return found
+
+
+def _row(stream: Stream, number: int) -> bytes:
+    return f"{stream}/{number}".encode()
+
+
+def count_recipients(db: sqlite3.Connection, stream: Stream, number: int) -> int:
+    """How many patients a message is meant for."""
+    row = db.execute(
+        "SELECT count(*) FROM memberships WHERE stream = ? AND start < ? AND (until IS NULL OR until >= ?)",
+        (str(stream), number, number),
+    ).fetchone()
+    return int(row[0])
+
+
+def require_clock(db: sqlite3.Connection, now: int) -> None:
+    """Refuse to start with a clock behind the newest message: numbers are taken from the clock and only grow.
+
+    Raises:
+        StorageError: names both times and says what to do.
+    """
+    newest = db.execute("SELECT max(last) FROM streams").fetchone()[0] or 0
+    if newest > now * 1000:
+        behind = (newest - now * 1000) / 1_000_000
+        raise StorageError(
+            f"This machine's clock is {behind:.0f} s behind the newest message. Set the clock, then start again."
+        )

@@ -1,0 +1,142 @@
+"""What became of each message, for each patient it was meant for.
+
+An acknowledgement is cumulative, so one number a membership says it all: everything up to `delivered` was applied, but for
+the numbers that came too late to be shown. Acknowledgements that pile up while a commit is under way share the next one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum, unique
+
+from shared.errors import UserError
+from shared.storage.sqlite import Writer
+from shared.wire.messages import Stream
+
+
+@unique
+class Delivery(Enum):
+    """The state of one message for one patient."""
+
+    QUEUED = "queued"  # waits for the patient to come back
+    SENT = "sent"  # written to its connection, not acknowledged yet
+    DELIVERED = "delivered"  # applied and acknowledged
+    EXPIRED = "expired"  # its time ran out before the patient could show it
+    REVOKED = "revoked"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptRow:
+    """One recipient of one message."""
+
+    patient: str
+    state: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """A patient has applied everything of a stream up to `last`; `expired` it did not show."""
+
+    stream: Stream
+    patient_id: str
+    last: int
+    expired: tuple[int, ...]
+
+
+class Receipts:
+    """Collects acknowledgements and commits them together.
+
+    Args:
+        writer: the database's writer.
+        on_commit: told what was committed, on the event loop.
+    """
+
+    def __init__(self, writer: Writer, on_commit: Callable[[list[Acknowledgement]], None]) -> None:
+        self._writer = writer
+        self._on_commit = on_commit
+        self._waiting: dict[tuple[Stream, str], Acknowledgement] = {}
+        self._writing = False
+
+    def record(self, acknowledgement: Acknowledgement) -> None:
+        """Note an acknowledgement; it is committed soon."""
+        key = (acknowledgement.stream, acknowledgement.patient_id)
+        earlier = self._waiting.get(key)
+        if earlier is not None:
+            acknowledgement = Acknowledgement(
+                *key, max(earlier.last, acknowledgement.last), earlier.expired + acknowledgement.expired
+            )
+        self._waiting[key] = acknowledgement
+        if not self._writing:
+            self._write()
+
+    def _write(self) -> None:
+        batch = list(self._waiting.values())
+        self._waiting.clear()
+        self._writing = True
+        future = self._writer.submit_nowait(lambda db: commit(db, batch))
+        # A disk that refuses loses nothing: the patient acknowledges again when it reconnects, and is sent again what
+        # the database does not know it has.
+        future.add_done_callback(lambda done: self._written(batch, done.exception() is None))
+
+    def _written(self, batch: list[Acknowledgement], committed: bool) -> None:
+        self._writing = False
+        if committed:
+            self._on_commit(batch)
+        if self._waiting:
+            self._write()
+
+
+def commit(db: sqlite3.Connection, batch: Iterable[Acknowledgement]) -> None:
+    """Store acknowledgements, inside the caller's transaction. Nothing ever moves back."""
+    batch = list(batch)
+    db.executemany(
+        "UPDATE memberships SET delivered = min(?, coalesce(until, ?))"
+        " WHERE stream = ? AND patient_id = ? AND start <= ? AND delivered < ?",
+        [(a.last, a.last, str(a.stream), a.patient_id, a.last, a.last) for a in batch],
+    )
+    expired = [(str(a.stream), number, a.patient_id) for a in batch for number in a.expired]
+    if expired:
+        db.executemany("INSERT OR IGNORE INTO expired VALUES (?, ?, ?)", expired)
+
+
+def list_receipts(
+    db: sqlite3.Connection, stream: Stream, number: int, now: int, written: Mapping[str, int]
+) -> list[ReceiptRow]:
+    """The state of a message for each of its recipients, by patient id.
+
+    Args:
+        written: for each patient that is connected, the last number of the stream that was written to it.
+
+    Raises:
+        UserError: there is no such message.
+    """
+    row = db.execute(
+        "SELECT expires FROM messages WHERE stream = ? AND number = ?", (str(stream), number)
+    ).fetchone()
+    if row is None:
+        raise UserError(f"There is no message {stream.name}.{number}.")
+    late = {
+        found[0]
+        for found in db.execute(
+            "SELECT patient_id FROM expired WHERE stream = ? AND number = ?", (str(stream), number)
+        )
+    }
+    rows = db.execute(
+        "SELECT patient_id, delivered, reason FROM memberships"
+        " WHERE stream = ? AND start < ? AND (until IS NULL OR until >= ?) ORDER BY patient_id",
+        (str(stream), number, number),
+    )
+
+    def state(patient_id: str, delivered: int, reason: str | None) -> Delivery:
+        if delivered >= number:
+            return Delivery.EXPIRED if patient_id in late else Delivery.DELIVERED
+        if reason in (Delivery.REVOKED.value, Delivery.RETIRED.value):
+            return Delivery(reason)
+        if now > row[0]:
+            return Delivery.EXPIRED
+        return Delivery.SENT if written.get(patient_id, 0) >= number else Delivery.QUEUED
+
+    return [ReceiptRow(patient_id, state(patient_id, *rest)) for patient_id, *rest in rows]

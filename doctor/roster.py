@@ -1,0 +1,134 @@
+"""Who is enrolled, who is revoked, who is invited: in memory for the handshake, on disk for good.
+
+Law: the functions that take a database run inside the writer's transaction and change nothing in memory; what they
+return is applied to the `Roster` on the event loop once it is committed. A revoked id and its key stay as tombstones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+from dataclasses import dataclass
+
+from doctor import audit, groups
+from doctor.audit import Action
+from doctor.groups import Leave
+from shared.crypto.signatures import Algorithm, fingerprint
+from shared.errors import UserError
+from shared.protocol.doctor_handshake import Member, OpenInvitation, Standing
+from shared.storage.sealed import Sealer
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """One row of the roster as people see it. Times in milliseconds since the Unix epoch."""
+
+    patient_id: str
+    fingerprint: str
+    standing: Standing
+    enrolled_at: int
+    last_seen: int
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A patient that is revoked or retired, as committed. `voided` lists invitations that died with it."""
+
+    member: Member
+    leaves: tuple[Leave, ...]
+    voided: tuple[bytes, ...]
+
+
+class Roster:
+    """The handshake's view of the roster (`shared.protocol.doctor_handshake.Directory`)."""
+
+    def __init__(self) -> None:
+        self._members: dict[str, Member] = {}
+        self._by_fingerprint: dict[str, Member] = {}
+        self._invitations: dict[bytes, OpenInvitation] = {}
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def load(self, db: sqlite3.Connection, sealer: Sealer) -> None:
+        """Read everything that was committed."""
+        for row in db.execute("SELECT patient_id, algorithm, public_key, standing FROM patients"):
+            self.put(Member(row[0], Algorithm(row[1]), row[2], Standing(row[3])))
+        rows = db.execute(
+            "SELECT invitation_id, secret, expires, uses_left, patient_id FROM invitations WHERE secret IS NOT NULL"
+        )
+        for invitation_id, secret, expires, uses_left, patient_id in rows:
+            plain = sealer.open("invitations", "secret", invitation_id, secret)
+            self.put_invitation(invitation_id, OpenInvitation(plain, expires, uses_left, patient_id))
+
+    def member(self, patient_id: str) -> Member | None:
+        """The row of this id, tombstones included."""
+        return self._members.get(patient_id)
+
+    def owner(self, key_fingerprint: str) -> Member | None:
+        """The row that holds this key, tombstones included."""
+        return self._by_fingerprint.get(key_fingerprint)
+
+    def invitation(self, invitation_id: bytes) -> OpenInvitation | None:
+        """An invitation whose secret is still held."""
+        return self._invitations.get(invitation_id)
+
+    def put(self, member: Member) -> None:
+        """A row was committed."""
+        self._members[member.patient_id] = member
+        self._by_fingerprint[fingerprint(member.algorithm, member.public_key)] = member
+
+    def put_invitation(self, invitation_id: bytes, invitation: OpenInvitation) -> None:
+        """An invitation was committed."""
+        self._invitations[invitation_id] = invitation
+
+    def set_uses(self, invitation_id: bytes, uses_left: int) -> None:
+        """An invitation was used or voided.
+
+        One without uses stays known here, though its secret is erased on disk: who proves that secret is told why it is refused.
+        It admits nobody.
+        """
+        invitation = self._invitations.get(invitation_id)
+        if invitation is not None:
+            self._invitations[invitation_id] = dataclasses.replace(invitation, uses_left=uses_left)
+
+
+def depart(db: sqlite3.Connection, patient_id: str, standing: Standing, now: int, actor: str) -> Departure:
+    """Revoke or retire a patient, inside the caller's transaction.
+
+    Raises:
+        UserError: there is no such patient, or it is revoked already.
+    """
+    row = db.execute(
+        "SELECT algorithm, public_key, standing, invitation FROM patients WHERE patient_id = ?", (patient_id,)
+    ).fetchone()
+    if row is None:
+        raise UserError(f"There is no patient {patient_id!r}; `telemed-doctor patients` lists them.")
+    if row[2] == Standing.REVOKED.value or row[2] == standing.value:
+        raise UserError(f"Patient {patient_id} is {row[2]} already.")
+    db.execute("UPDATE patients SET standing = ? WHERE patient_id = ?", (standing.value, patient_id))
+    reason = standing.value
+    leaves = groups.leave_all(db, patient_id, reason)
+    voided: tuple[bytes, ...] = ()
+    if standing is Standing.REVOKED and row[3] is not None:
+        # The revoked device still knows the secret of the invitation it came by.
+        voided = (row[3],)
+        db.execute("UPDATE invitations SET secret = NULL, uses_left = 0 WHERE invitation_id = ?", voided)
+    action = Action.REVOKED if standing is Standing.REVOKED else Action.RETIRED
+    audit.append(db, now, actor, action, patient_id, f"groups {' '.join(leave.group for leave in leaves)}")
+    return Departure(Member(patient_id, Algorithm(row[0]), row[1], standing), leaves, voided)
+
+
+def list_patients(db: sqlite3.Connection) -> list[Patient]:
+    """All patients, tombstones included, by id."""
+    current: dict[str, list[str]] = {}
+    for stream, patient_id in db.execute("SELECT stream, patient_id FROM memberships WHERE until IS NULL"):
+        current.setdefault(patient_id, []).append(groups.group_of(stream))
+    rows = db.execute(
+        "SELECT patient_id, fingerprint, standing, enrolled_at, last_seen FROM patients ORDER BY patient_id"
+    )
+    return [
+        Patient(row[0], row[1], Standing(row[2]), row[3], row[4], tuple(sorted(current.get(row[0], ()))))
+        for row in rows
+    ]
