@@ -142,16 +142,24 @@ class Connection:
             self._events.append(event)
             return
         message = self._open_record(step.message, frame)
-        self._machine.follow(step)
+        self._commit_record(step)
         if isinstance(message, Disconnect):
             self._events.append(Disconnected(message.reason))
         elif isinstance(message, Ping):
             self._send_record(Opcode.PONG, Pong(message.token))
 
     def _open_record(self, kind: type[messages.W], frame: Frame) -> messages.W:
-        if self._opener is None:
-            raise LocalError(f"{frame.opcode.name} before there are keys")
-        return messages.decode(kind, self._opener.open(frame))
+        """The message of the next record; changes nothing until `_commit_record`."""
+        return messages.decode(kind, self._record_opener().open(frame))
+
+    def _commit_record(self, step: Step) -> None:
+        """The record that was opened has passed all its checks: count it and take its transition."""
+        self._record_opener().advance()
+        self._machine.follow(step)
+
+    def _record_opener(self) -> RecordOpener:
+        assert self._opener is not None  # noqa: S101  the table has records only in states with keys; tells mypy
+        return self._opener
 
     def _send_record(self, opcode: Opcode, message: Wire) -> None:
         if self._sealer is None or not self._machine.may_send(opcode):
@@ -183,7 +191,7 @@ class Connection:
         self._outgoing.append(self._alert_frame(error.check.alert, now))
         self._machine.act(Act.FAIL)
         self._buffer.clear()
-        self._events.append(Failed(error.check, error.detail, self._claimed))
+        self._events.append(Failed(error.check, error.detail, self._claimed, error.clocks))
 
     def _alert_frame(self, code: AlertCode, now: Instant) -> bytes:
         """An alert in the form that the peer can read: a record after the first record, before it sealed or clear."""

@@ -41,11 +41,17 @@ class DoctorConnection(Connection):
         self._keys: SessionKeys | None = None
 
     def admit(self, now: Instant) -> None:
-        """The roster's transaction has admitted the patient: read on."""
+        """The roster's transaction has admitted the patient: read on.
+
+        Does nothing on a connection that has ended meanwhile, which is the peer's doing or the deadline's. Raises
+        LocalError unless the session is verified and waits for this.
+        """
+        if self.ended:
+            return
         if self._keys is None:
-            raise LocalError("admit before the session is verified")
-        self._start_records(self._keys)
+            raise LocalError("admit before the session is verified, or twice")
         self._machine.act(Act.ADMIT)
+        self._start_records(self._keys)
         self._keys = None
         self._read_frames(now)
 
@@ -129,7 +135,7 @@ class DoctorConnection(Connection):
         receipt = self._open_record(Receipt, frame)
         first = self.state is State.AWAIT_POSITION
 
-        self._machine.follow(step)
+        self._commit_record(step)
         positions = tuple(receipt.positions)
         if first:
             self._establish(now)

@@ -17,7 +17,7 @@ from shared.crypto.kdf import Label
 from shared.crypto.padding import pad, unpad
 from shared.crypto.signatures import Algorithm, SigningKey, fingerprint
 from shared.crypto.suites import SUITES, Suite, SuiteId
-from shared.errors import CryptoError
+from shared.errors import CryptoError, LocalError
 from shared.protocol import key_schedule
 from shared.protocol.clock import SECOND, Instant
 from shared.protocol.invitations import derived_id
@@ -93,7 +93,7 @@ class Directory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Practice:
-    """What all of one doctor's connections share."""
+    """What all of one doctor's connections share. Raises LocalError where an allowed suite has no signing key."""
 
     doctor_id: str
     signing_keys: Mapping[Algorithm, SigningKey]
@@ -103,6 +103,13 @@ class Practice:
     replays: ReplayCache
     random: Callable[[int], bytes]
     clock_window: int = CLOCK_WINDOW
+
+    def __post_init__(self) -> None:
+        for suite_id in self.suites:
+            suite = SUITES[suite_id]
+            if suite.signer.algorithm not in self.signing_keys:
+                missing = suite.signer.algorithm.name
+                raise LocalError(f"suite {suite.name} is allowed, but there is no {missing} key to sign with")
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,11 +277,8 @@ def _judge_request(practice: Practice, opened: OpenedRequest, now: Instant, chec
     owner = practice.directory.owner(key_name)
     revoked = owner is not None and owner.standing is Standing.REVOKED
     checks.require(not revoked, Check.NOT_REVOKED, f"patient {name} with key {key_name}")  # V-037
-    checks.require(
-        abs(claims.timestamp - now.wall) <= practice.clock_window,
-        Check.REQUEST_CLOCK,
-        f"patient {name}: its clock shows {claims.timestamp}, this clock {now.wall}",
-    )  # V-038
+    window, shows = practice.clock_window, f"the clock of patient {name} shows"
+    checks.require_clock(Check.REQUEST_CLOCK, claims.timestamp, now.wall, window, shows)  # V-038
     fresh = not practice.replays.seen(name, claims.nonce, now)
     checks.require(fresh, Check.REQUEST_FRESH, f"patient {name} repeats a nonce")  # V-039
     if invitation is None:
@@ -304,9 +308,6 @@ def verify_session(
     with checks.guard(Check.VERIFIER_CONFIRMS, "key confirmation"):  # V-061
         key = response.keys.confirm_patient
         kdf.verify_mac(Label.CONFIRM_PATIENT, key, message.confirmation, *covered)
-    checks.require(
-        abs(message.timestamp - now.wall) <= practice.clock_window,
-        Check.VERIFIER_CLOCK,
-        f"patient {response.claims.patient_id}: its clock shows {message.timestamp}, this clock {now.wall}",
-    )  # V-062
+    window, shows = practice.clock_window, f"the clock of patient {response.claims.patient_id} shows"
+    checks.require_clock(Check.VERIFIER_CLOCK, message.timestamp, now.wall, window, shows)  # V-062
     return message.timestamp

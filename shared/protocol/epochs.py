@@ -128,7 +128,8 @@ class HeldEpochs:
     def hold(self, epoch: Epoch) -> None:
         """Keep `epoch` and forget its predecessor."""
         past = self._by_group.pop(epoch.group, None)
-        if past is not None:
+        # Two groups that were given one secret share a key id; the later group holds it.
+        if past is not None and self._by_key_id.get(past.key_id) is past:
             del self._by_key_id[past.key_id]
         self._by_group[epoch.group] = epoch
         self._by_key_id[epoch.key_id] = epoch

@@ -82,7 +82,7 @@ class MessageReceived:
     """Patient: a message of the doctor's, next in its stream, verified. `body` is None where it has expired."""
 
     envelope: Envelope
-    body: bytes | None
+    body: bytes | None = field(repr=False)  # a patient's data has no place in a log
     direct: bool
 
 
@@ -116,12 +116,16 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The peer broke a rule; `detail` is the cause, for the log only. `patient_id` is what it claimed, if anything."""
+    """The peer broke a rule; `detail` is the cause, for the log only.
+
+    `patient_id` is whom the peer proved to be, if it came so far. `clocks`: where a clock was off, the peer's signed time
+    (of a prekey: its end of validity) and our own.
+    """
 
     check: Check
     detail: str
     patient_id: str | None = None
-    clocks: tuple[int, int] | None = field(default=None)
+    clocks: tuple[int, int] | None = None
 
 
 Event = (

@@ -70,9 +70,10 @@ class PatientConnection(Connection):
         self._random = random
         self._epochs = HeldEpochs()
         self._doctor_alert_key: bytes | None = None
-        self._phase: Hello | Request = patient_handshake.start(identity, random)
-        self._outgoing.append(self._phase.m1)
-        self._trace(Direction.SENT, KeyExchange, self._phase.m1)
+        hello = patient_handshake.start(identity, random)
+        self._phase: Hello | Request | None = hello
+        self._outgoing.append(hello.m1)
+        self._trace(Direction.SENT, KeyExchange, hello.m1)
 
     def acknowledge(self, positions: Sequence[Position]) -> None:
         """Send a RECEIPT for what the inbox has committed."""
@@ -88,11 +89,11 @@ class PatientConnection(Connection):
         elif step.message is SignedMessage:
             self._receive_broadcast(step, frame, now)
         else:
-            confirming = self.state is State.CONFIRMING
+            confirming, earlier = self.state is State.CONFIRMING, len(self._events)
             self._receive_record(step, frame, now)
             if confirming and self.state is State.ESTABLISHED:
                 self._establish(now)
-                self._events.insert(0, Confirmed())
+                self._events.insert(earlier, Confirmed())
 
     def _receive_reply(self, step: Step, frame: Frame, now: Instant) -> None:
         checks = Checklist()
@@ -113,6 +114,8 @@ class PatientConnection(Connection):
         assert isinstance(self._phase, Request)  # noqa: S101  the state says so; tells mypy
         keys, verifier = patient_handshake.answer_response(self._identity, self._phase, frame, now, checks)
 
+        # The KEM secrets and K_i would give every key of the session again, whatever the ratchet has erased.
+        self._phase = None
         self._start_records(keys)
         self._machine.follow(step)
         self._outgoing.append(verifier)
@@ -148,7 +151,7 @@ class PatientConnection(Connection):
 
         self._epochs.hold(epoch)
         self._positions.raise_to(Stream(TargetKind.GROUP, message.group), message.start)
-        self._machine.follow(step)
+        self._commit_record(step)
         self._events.append(EpochBegun(message.group, message.epoch, message.start))
 
     def _receive_direct(self, step: Step, frame: Frame, now: Instant) -> None:
@@ -157,7 +160,7 @@ class PatientConnection(Connection):
         following = self._positions.is_next(envelope, direct.start)
 
         self._positions.raise_to(envelope.stream, direct.start)
-        self._machine.follow(step)
+        self._commit_record(step)
         if following:
             self._positions.raise_to(envelope.stream, envelope.number)
             self._events.append(MessageReceived(envelope, body, direct=True))

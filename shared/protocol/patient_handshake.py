@@ -138,11 +138,8 @@ def answer_reply(
     with checks.guard(Check.PREKEY_SIGNATURE, "prekey"):  # V-021
         statement = prekey_statement(reply.doctor_id, suite.id, reply.kem_public, reply.valid_until)
         suite.signer.verify(identity.doctor_key, Label.PREKEY_SIGNATURE, reply.signature, *statement)
-    checks.require(
-        abs(reply.valid_until - now.wall) <= identity.clock_window,
-        Check.PREKEY_FRESH,
-        f"doctor's prekey is valid until {reply.valid_until}, this clock shows {now.wall}",
-    )  # V-022
+    window, until = identity.clock_window, reply.valid_until
+    checks.require_clock(Check.PREKEY_FRESH, until, now.wall, window, "the prekey is valid until")  # V-022
     with checks.guard(Check.PREKEY_ELEMENT, "prekey"):  # V-023
         ciphertext, ss_d = suite.kem.encapsulate(reply.kem_public, random)
     return _make_request(identity, hello, frame.data, now, ciphertext, ss_d, random)
@@ -234,8 +231,7 @@ def _judge_response(
     with checks.guard(Check.RESPONSE_SIGNATURE, "response"):  # V-054
         signer = identity.suite.signer
         signer.verify(identity.doctor_key, Label.RESPONSE_SIGNATURE, proof.signature, covered)
-    checks.require(
-        abs(claims.timestamp - now.wall) <= identity.clock_window,
-        Check.RESPONSE_CLOCK,
-        f"doctor's clock shows {claims.timestamp}, this clock {now.wall}",
+    window = identity.clock_window
+    checks.require_clock(
+        Check.RESPONSE_CLOCK, claims.timestamp, now.wall, window, "the doctor's clock shows"
     )  # V-055

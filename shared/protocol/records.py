@@ -14,10 +14,10 @@ from shared.crypto import kdf
 from shared.crypto.aead import TAG_SIZE, Aead
 from shared.crypto.kdf import Label
 from shared.crypto.padding import PREFIX_SIZE, pad, padme_length, unpad
-from shared.errors import InvalidSeal
+from shared.errors import InvalidSeal, LocalError
 from shared.wire import framing
 from shared.wire.checks import Check, PeerError
-from shared.wire.framing import Frame
+from shared.wire.framing import AUTHENTICATED_LIMIT, Frame
 from shared.wire.opcodes import Opcode
 
 RATCHET_INTERVAL = 1 << 16
@@ -33,7 +33,8 @@ class _Direction:
         self._aead = Aead(key)
         self.count = 0
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
+        """On to the next record, and to the next key where the ratchet turns."""
         self.count += 1
         if self.count % RATCHET_INTERVAL == 0:
             self._key = kdf.derive(Label.RATCHET, (self._key,))
@@ -46,11 +47,14 @@ class RecordSealer(_Direction):
     __slots__ = ()
 
     def seal(self, opcode: Opcode, plaintext: bytes) -> bytes:
-        """The finished frame of one record."""
+        """The finished frame of one record. Raises LocalError where it would be larger than the peer accepts."""
         padded = pad(plaintext, padme_length(len(plaintext) + PREFIX_SIZE))
-        head = framing.header(opcode, len(padded) + TAG_SIZE)
+        size = len(padded) + TAG_SIZE
+        if size > AUTHENTICATED_LIMIT:
+            raise LocalError(f"a record of {size} bytes; a frame takes at most {AUTHENTICATED_LIMIT} bytes")
+        head = framing.header(opcode, size)
         frame = head + self._aead.seal(self.count, padded, head)
-        self._advance()
+        self.advance()
         return frame
 
 
@@ -60,15 +64,13 @@ class RecordOpener(_Direction):
     __slots__ = ()
 
     def open(self, frame: Frame) -> bytes:
-        """The plaintext of the next record. A record that does not open changes nothing.
+        """The plaintext of the next record. Changes nothing: whoever accepts the record calls `advance`.
 
         Raises:
             PeerError: V-070.
         """
         try:
-            plaintext = unpad(self._aead.open(self.count, frame.payload, frame.header))
+            return unpad(self._aead.open(self.count, frame.payload, frame.header))
         except InvalidSeal as error:
             detail = f"record {self.count} ({frame.opcode.name}): {error}"
             raise PeerError(Check.RECORD_OPENS, detail) from error  # V-070
-        self._advance()
-        return plaintext

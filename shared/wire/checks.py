@@ -52,7 +52,7 @@ class Check(Enum):
     DOCTOR_PINNED = Rule("V-020", AlertCode.REFUSED, "the reply names the doctor that the patient pinned")
     PREKEY_SIGNATURE = Rule("V-021", AlertCode.REFUSED, "the prekey is signed by the pinned doctor's key")
     PREKEY_FRESH = Rule(
-        "V-022", AlertCode.CLOCK, "the prekey's valid_until lies within 45 s of the patient's clock"
+        "V-022", AlertCode.CLOCK, "the prekey's valid_until lies within the patient's window, 45 s by default"
     )
     PREKEY_ELEMENT = Rule("V-023", AlertCode.REFUSED, "the prekey is a valid element of its suite")
 
@@ -151,12 +151,14 @@ class PeerError(TelemedError):
     Args:
         check: the rule that was broken.
         detail: the cause for our own log; never sent, never a secret.
+        clocks: where clocks differ, the time that the peer gave and our own, in milliseconds since the Unix epoch.
     """
 
-    def __init__(self, check: Check, detail: str) -> None:
+    def __init__(self, check: Check, detail: str, clocks: tuple[int, int] | None = None) -> None:
         super().__init__(f"{check.number} {detail}")
         self.check = check
         self.detail = detail
+        self.clocks = clocks
 
 
 class Checklist:
@@ -171,6 +173,12 @@ class Checklist:
         """Raise PeerError unless the rule holds."""
         if not holds:
             raise PeerError(check, detail)
+        self.passed.append(check)
+
+    def require_clock(self, check: Check, theirs: int, ours: int, window: int, detail: str) -> None:
+        """Raise PeerError, with both clocks, unless they differ by at most `window` milliseconds."""
+        if abs(theirs - ours) > window:
+            raise PeerError(check, f"{detail} {theirs}, this clock shows {ours}", (theirs, ours))
         self.passed.append(check)
 
     @contextmanager

@@ -39,6 +39,15 @@ Fingerprint = Annotated[str, Meta(pattern=r"\A([a-z2-7]{32})?\Z")]
 class Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """Base of everything that is encoded: immutable, compared by value."""
 
+    def __repr__(self) -> str:
+        # Bytes may be a key or a patient's data: a log or a traceback learns their length only.
+        values = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        shown = (
+            f"{name}=<{len(value)} bytes>" if isinstance(value, bytes) else f"{name}={value!r}"
+            for name, value in values
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
+
 
 class KeyExchange(Wire, frozen=True):
     """Opcode 10, first: the patient names one suite and sends its ephemeral key. Clear."""
