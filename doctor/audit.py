@@ -7,6 +7,7 @@ show that its end was cut off; therefore its head is signed and appended to a fi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from shared.crypto import kdf
 from shared.crypto.kdf import Label
 from shared.crypto.signatures import SIGNERS, SigningKey
 from shared.errors import CryptoError, StorageError
+from shared.storage.sqlite import open_reader
 
 GENESIS = bytes(32)
 HEADS_FILE = "audit-heads.jsonl"
@@ -180,3 +182,9 @@ def _read_heads(path: Path) -> list[Head]:
             if number < len(lines):
                 raise StorageError(f"{path}, line {number}, is damaged: {error}") from error
     return heads
+
+
+def verify_file(path: Path, directory: Path, public_key: bytes, algorithm: int) -> Verdict:
+    """`verify` on a connection of its own, for a thread of its own."""
+    with contextlib.closing(open_reader(path)) as db:
+        return verify(db, directory, public_key, algorithm)

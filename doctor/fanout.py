@@ -120,9 +120,23 @@ class Fanout:
         if group.timer is None:
             window = max(JOIN_WINDOW, 10 * group.distribution)
             group.timer = asyncio.get_running_loop().call_later(window, self.next_epoch, group)
+
+    def extend(self, join: Join) -> None:
+        """A patient that may be connected was added to one more group."""
         session = self.sessions.get(join.patient_id)
-        if session is not None:
-            self._extend(session, join)
+        if session is None:
+            return
+        earlier = session.attachments.get(join.group)
+        if earlier is not None and earlier.held_epoch:
+            # This session has held an earlier epoch of the group, and accepts none but its successor: a fresh session may
+            # begin with any. The device reconnects at once.
+            session.connection.disconnect(DisconnectReason.CLOSING)
+            session.stream.flush()
+            return
+        attachment = earlier or Attachment(session, join.group)
+        attachment.intervals.append((join.start, None))
+        attachment.delivered = max(attachment.delivered, join.start)
+        session.attachments[join.group] = attachment
 
     def leave(self, leave: Leave) -> None:
         """A membership ended; the next epoch begins before anything else is published."""
@@ -181,6 +195,13 @@ class Fanout:
             attachment.written = max(attachment.written, attachment.delivered)
             self.advance(attachment)
 
+    def last_issued(self, attachment: Attachment) -> int:
+        """The highest number that can ever have been sent to the patient of this attachment."""
+        if attachment.member:
+            return self.groups[attachment.group].last
+        ends = [until for _, until in attachment.intervals if until is not None]
+        return max([attachment.delivered, *ends])
+
     def resume(self, session: Session) -> None:
         """The patient's socket takes more again."""
         for attachment in list(session.attachments.values()):
@@ -230,18 +251,6 @@ class Fanout:
         self._begin_epoch(group, group.epoch_number + 1)
 
     # Inside
-
-    def _extend(self, session: Session, join: Join) -> None:
-        earlier = session.attachments.get(join.group)
-        if earlier is not None and earlier.held_epoch:
-            # This session has held an earlier epoch of the group, and accepts none but its successor: a fresh session may
-            # begin with any. The device reconnects at once.
-            session.connection.disconnect(DisconnectReason.CLOSING)
-            session.stream.flush()
-            return
-        attachment = earlier or Attachment(session, join.group)
-        attachment.intervals.append((join.start, None))
-        session.attachments[join.group] = attachment
 
     def _begin_epoch(self, group: Group, number: int) -> None:
         if group.timer is not None:

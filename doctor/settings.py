@@ -56,8 +56,6 @@ class DoctorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     half_open_per_address: Count = 256
     # The longest life of a group's epoch.
     epoch_interval_s: Seconds = 3600.0
-    # How often an idle connection is asked whether it lives.
-    ping_interval_s: Seconds = 20.0
     # Lifetimes: of an invitation for one patient, of a message that nobody fetches.
     invitation_hours: Hours = 24.0
     message_hours: Hours = 24.0

@@ -22,6 +22,7 @@ from shared.errors import LocalError
 FIELDS = frozenset(
     {
         # set here
+        *("direction",),
         *("event", "level", "component", "timestamp", "exception", "dropped"),
         # who: ids, fingerprints and addresses, never a key
         *(

@@ -33,12 +33,12 @@ SILENCE_LIMIT = 60 * SECOND  # an established peer that says nothing for so long
 class Connection:
     """One side of one connection. `PatientConnection` and `DoctorConnection` add what each role does."""
 
-    def __init__(self, role: Role, now: Instant) -> None:
+    def __init__(self, role: Role, now: Instant, deadline: int = HANDSHAKE_DEADLINE) -> None:
         self._machine = Machine(role)
         self._buffer = FrameBuffer()
         self._outgoing: list[bytes] = []
         self._events: list[Event] = []
-        self._deadline: int | None = now.elapsed + HANDSHAKE_DEADLINE
+        self._deadline: int | None = now.elapsed + deadline
         self._heard = now.elapsed
         self._sealer: RecordSealer | None = None
         self._opener: RecordOpener | None = None
@@ -97,7 +97,7 @@ class Connection:
         if self.state is State.ESTABLISHED:
             self._keep_alive(now)
         else:
-            detail = f"still in state {self.state.value} after {HANDSHAKE_DEADLINE} ms"
+            detail = f"still in state {self.state.value} at the deadline"
             self._fail(PeerError(Check.HANDSHAKE_DEADLINE, detail), now)  # V-008
 
     def disconnect(self, reason: DisconnectReason) -> None:
@@ -209,12 +209,17 @@ class Connection:
 
     def _open_alert(self, frame: Frame) -> Alerted:
         if self._opener is not None and self._opener.count:
-            alert = messages.decode(Alert, self._opener.open(frame))
-            return Alerted(alert.code, alert.time, authentic=True)
+            return self._authentic_alert(self._opener.open(frame))
         alert = messages.decode(Alert, frame.payload)
         if alert.code is not AlertCode.SEALED:
             return Alerted(alert.code, 0, authentic=False)
         return self._open_sealed_alert(alert.sealed)
+
+    def _authentic_alert(self, plaintext: bytes) -> Alerted:
+        alert = messages.decode(Alert, plaintext)
+        if alert.code is AlertCode.SEALED:
+            raise PeerError(Check.PAYLOAD_CANONICAL, "an alert that is sealed twice")  # V-004
+        return Alerted(alert.code, alert.time, authentic=True)
 
     def _open_sealed_alert(self, sealed: bytes) -> Alerted:
         raise PeerError(Check.RECORD_OPENS, "a sealed alert from a patient")  # V-070

@@ -35,7 +35,7 @@ class DoctorConnection(Connection):
     """
 
     def __init__(self, practice: Practice, now: Instant) -> None:
-        super().__init__(Role.DOCTOR, now)
+        super().__init__(Role.DOCTOR, now, practice.handshake_deadline)
         self._practice = practice
         self._phase: Offer | Response | None = None
         self._keys: SessionKeys | None = None

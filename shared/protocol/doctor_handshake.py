@@ -44,6 +44,7 @@ from shared.wire.messages import (
 from shared.wire.opcodes import Opcode
 
 CLOCK_WINDOW = 30 * SECOND
+HANDSHAKE_DEADLINE = 10 * SECOND
 
 
 @unique
@@ -103,6 +104,7 @@ class Practice:
     replays: ReplayCache
     random: Callable[[int], bytes]
     clock_window: int = CLOCK_WINDOW
+    handshake_deadline: int = HANDSHAKE_DEADLINE
 
     def __post_init__(self) -> None:
         for suite_id in self.suites:

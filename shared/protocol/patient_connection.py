@@ -21,11 +21,9 @@ from shared.protocol.events import (
 )
 from shared.protocol.patient_handshake import Hello, Identity, Request
 from shared.protocol.transitions import Role, State, Step
-from shared.wire import messages
 from shared.wire.checks import Check, Checklist, PeerError
 from shared.wire.framing import Frame
 from shared.wire.messages import (
-    Alert,
     AuthRequest,
     AuthResponse,
     Direct,
@@ -132,8 +130,7 @@ class PatientConnection(Connection):
             plaintext = Aead(self._doctor_alert_key).open(0, sealed, bytes([Opcode.ALERT]))
         except InvalidSeal as error:
             raise PeerError(Check.RECORD_OPENS, f"alert: {error}") from error  # V-070
-        alert = messages.decode(Alert, plaintext)
-        return Alerted(alert.code, alert.time, authentic=True)
+        return self._authentic_alert(plaintext)
 
     # Records
 

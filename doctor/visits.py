@@ -1,0 +1,296 @@
+"""A visit is one connection to the device port, from its first byte to its last: handshake, admission, session.
+
+The protocol's verdicts come as events; what a visit adds is the roster's transaction, and V-090, which needs to know what was
+ever sent to a patient. It never looks into a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from doctor import audit, enrolment
+from doctor.audit import Action
+from doctor.enrolment import Admission, AdmissionRefused
+from doctor.fanout import Fanout
+from doctor.receipts import Acknowledgement, Receipts
+from doctor.roster import Roster
+from doctor.sessions import Attachment, Session
+from shared.crypto.suites import SUITES
+from shared.errors import StorageError
+from shared.logs import get_logger
+from shared.net.stream import Stream, clock
+from shared.protocol.doctor_connection import DoctorConnection
+from shared.protocol.doctor_handshake import Practice
+from shared.protocol.events import (
+    Alerted,
+    Disconnected,
+    Event,
+    Failed,
+    Positioned,
+    Receipted,
+    Traced,
+    Verified,
+)
+from shared.storage.sqlite import Writer
+from shared.wire.checks import Check
+from shared.wire.messages import Position, TargetKind
+from shared.wire.messages import Stream as MessageStream
+from shared.wire.opcodes import DisconnectReason
+
+_log = get_logger("gateway")
+
+
+class DoorKeeper:
+    """Counts the connections that have not finished their handshake, in all and by address."""
+
+    def __init__(self, limit: int, per_address: int) -> None:
+        self._limit = limit
+        self._per_address = per_address
+        self._half_open: Counter[str] = Counter()
+        self._total = 0
+
+    def enter(self, host: str) -> bool:
+        """Whether one more from this host may begin a handshake; counts it if so."""
+        if self._total >= self._limit or self._half_open[host] >= self._per_address:
+            return False
+        self._half_open[host] += 1
+        self._total += 1
+        return True
+
+    def leave(self, host: str) -> None:
+        """A handshake ended, well or badly."""
+        self._total -= 1
+        self._half_open[host] -= 1
+        if not self._half_open[host]:
+            del self._half_open[host]
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What all visits share."""
+
+    practice: Practice
+    roster: Roster
+    fanout: Fanout
+    receipts: Receipts
+    writer: Writer
+    door: DoorKeeper
+
+
+class DeviceStream(Stream[DoctorConnection]):
+    """A device's TCP connection; over the limit of half-open ones it is closed before a byte is read."""
+
+    def __init__(
+        self,
+        connection: DoctorConnection,
+        visit: Visit,
+        on_open: Callable[[str], bool],
+    ) -> None:
+        super().__init__(connection, visit.on_events, visit.on_closed, visit.on_writable)
+        self._on_open = on_open
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask at the door first."""
+        address = transport.get_extra_info("peername")
+        if self._on_open(address[0] if address else "?"):
+            super().connection_made(transport)
+        else:
+            assert isinstance(transport, asyncio.Transport)  # noqa: S101  TCP transports are; tells mypy
+            self.connection.disconnect(DisconnectReason.CLOSING)
+            transport.abort()
+
+
+def _attachment(session: Session, stream: MessageStream) -> Attachment | None:
+    return session.attachments.get(stream.name) if stream.kind is TargetKind.GROUP else None
+
+
+class Visit:
+    """One connection to the device port."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._session: Session | None = None
+        self._host: str | None = None
+        self.stream = DeviceStream(DoctorConnection(house.practice, clock()), self, self._enter)
+
+    # From the stream
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        """Act on what the protocol says has happened."""
+        for event in events:
+            match event:
+                case Traced():
+                    self._log_step(event)
+                case Verified():
+                    self._ask_admission(event)
+                case Positioned():
+                    self._begin_delivery(event.positions)
+                case Receipted():
+                    self._take_receipt(event.positions)
+                case Failed():
+                    self._log_failure(event)
+                case Alerted():
+                    _log.info("the device ended the connection", alert=event.code.name, **self._who())
+                case Disconnected():
+                    _log.info("the device signed off", reason=event.reason.name, **self._who())
+                case _:
+                    raise AssertionError(f"a doctor's connection emits no {type(event).__name__}")
+
+    def on_writable(self) -> None:
+        """The device reads again."""
+        if self._session is not None:
+            self._house.fanout.resume(self._session)
+
+    def on_closed(self) -> None:
+        """The connection is gone."""
+        self._leave_door()
+        if self._session is not None:
+            self._house.fanout.drop_session(self._session)
+            _log.info("session ended", **self._who())
+
+    # Steps
+
+    def _enter(self, host: str) -> bool:
+        if not self._house.door.enter(host):
+            _log.warning("too many unfinished handshakes", host=host)
+            return False
+        self._host = host
+        return True
+
+    def _leave_door(self) -> None:
+        if self._host is not None:
+            self._house.door.leave(self._host)
+            self._host = None
+
+    def _ask_admission(self, verified: Verified) -> None:
+        now, peer = clock().wall, self.stream.peer
+        _log.info(
+            "verified",
+            patient=verified.patient_id,
+            suite=SUITES[verified.suite].name,
+            skew_s=(verified.patient_clock - verified.doctor_clock) / 1000,
+            address=peer,
+        )
+
+        def decided(future: asyncio.Future[Admission]) -> None:
+            error = None if future.cancelled() else future.exception()
+            if isinstance(error, AdmissionRefused):
+                self.stream.connection.refuse(error.check, error.detail, clock())
+                self.stream.flush()
+            elif error is not None:
+                self._could_not_store(error)
+
+        self._house.writer.submit_nowait(
+            lambda db: enrolment.admit(db, verified, now, peer),
+            lambda admission: self._admitted(verified, admission),
+        ).add_done_callback(decided)
+
+    def _could_not_store(self, error: BaseException) -> None:
+        """A disk that refuses must not look like a refusal of the patient: cut, and let it come again."""
+        if not isinstance(error, StorageError):
+            raise error
+        _log.error("admission not stored", cause=str(error), **self._who())
+        self.stream.abort()
+
+    def _admitted(self, verified: Verified, admission: Admission) -> None:
+        """Called in commit order: from here on the patient is a member, whatever becomes of this connection."""
+        fanout, roster = self._house.fanout, self._house.roster
+        roster.put(admission.member)
+        if admission.invitation_id is not None:
+            roster.set_uses(admission.invitation_id, admission.uses_left)
+        if self.stream.open and not self.stream.connection.ended:
+            self._leave_door()
+            suite = SUITES[verified.suite].name
+            session = Session(
+                verified.patient_id, self.stream, verified.contribution, suite, verified.doctor_clock
+            )
+            self._session = session
+            replaced = fanout.add_session(session, admission.memberships)
+            if replaced is not None:
+                replaced.connection.disconnect(DisconnectReason.REPLACED)
+                replaced.stream.flush()
+            _log.info("established", patient=verified.patient_id, suite=suite, address=self.stream.peer)
+        for joined in admission.joins:
+            fanout.join(joined)
+        if self._session is not None:
+            self.stream.connection.admit(clock())
+            self.stream.flush()
+
+    def _begin_delivery(self, positions: Sequence[Position]) -> None:
+        session = self._session
+        assert session is not None  # noqa: S101  positions come after the admission
+        for position in positions:
+            attachment = _attachment(session, position.stream)
+            issued = self._house.fanout.last_issued(attachment) if attachment else 0
+            if not self._acknowledge(attachment, position, issued):
+                return
+        self._house.fanout.begin_delivery(session)
+
+    def _take_receipt(self, positions: Sequence[Position]) -> None:
+        session = self._session
+        assert session is not None  # noqa: S101  receipts come after the admission
+        for position in positions:
+            attachment = _attachment(session, position.stream)
+            issued = max(attachment.written, attachment.delivered) if attachment else 0
+            if not self._acknowledge(attachment, position, issued):
+                return
+
+    def _acknowledge(self, attachment: Attachment | None, position: Position, issued: int) -> bool:
+        """Note one position; False where the connection had to be ended."""
+        if position.last > issued:
+            detail = f"{position.stream}: {position.last} acknowledged, {issued} is the last that was issued"
+            self.stream.connection.fail(Check.RECEIPT_ISSUED, detail, clock())  # V-090
+            return False
+        if attachment is not None and position.last > attachment.delivered:
+            attachment.note_delivered(position.last, clock().elapsed)
+            self._house.receipts.record(
+                Acknowledgement(
+                    position.stream,
+                    attachment.session.patient_id,
+                    position.last,
+                    tuple(number for number in position.expired if number <= position.last),
+                )
+            )
+        return True
+
+    # Logs
+
+    def _who(self) -> dict[str, str]:
+        who = {"address": self.stream.peer}
+        if self._session is not None:
+            who["patient"] = self._session.patient_id
+        return who
+
+    def _log_step(self, step: Traced) -> None:
+        checks = " ".join(check.number for check in step.checks)
+        _log.debug(
+            "handshake",
+            direction=step.direction.value,
+            message=step.message,
+            opcode=step.opcode,
+            size=step.size,
+            check=checks,
+            address=self.stream.peer,
+        )
+
+    def _log_failure(self, failed: Failed) -> None:
+        check = failed.check
+        who = self._who()
+        if failed.patient_id is not None:
+            who["patient"] = failed.patient_id
+        _log.warning("refused", check=check.number, alert=check.alert.name, cause=failed.detail, **who)
+        if "patient" not in who:
+            return  # anybody can knock; only what a proven patient did is worth an entry that stays
+        action = Action.RECEIPT_IMPOSSIBLE if check is Check.RECEIPT_ISSUED else Action.REFUSED
+        patient, detail, now = who["patient"], f"{check.number} {failed.detail}", clock().wall
+
+        def stored(future: asyncio.Future[int]) -> None:
+            if not future.cancelled() and (error := future.exception()) is not None:
+                _log.error("audit entry not stored", cause=str(error), patient=patient)
+
+        self._house.writer.submit_nowait(
+            lambda db: audit.append(db, now, "gateway", action, patient, detail)
+        ).add_done_callback(stored)
