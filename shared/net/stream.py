@@ -17,6 +17,8 @@ from shared.protocol.events import Event
 
 WRITE_HIGH_WATER = 256 * 1024  # bytes that may wait in one socket's buffer before its reader counts as slow
 
+LINGER = 5.0  # seconds that a peer has to take what was written before the end; then it is cut
+
 C = TypeVar("C", bound=Connection)
 
 
@@ -74,12 +76,19 @@ class Stream(asyncio.Protocol, Generic[C]):
         self.flush()
 
     def pause_writing(self) -> None:
-        """The peer reads too slowly."""
+        """The peer reads too slowly: until it has caught up, nothing is read from it either.
+
+        Otherwise a peer that asks and never listens (PING after PING) would fill our memory with answers.
+        """
         self.writable = False
+        if self._transport is not None:
+            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """The peer has caught up."""
         self.writable = True
+        if self._transport is not None:
+            self._transport.resume_reading()
         self._on_writable()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -113,7 +122,7 @@ class Stream(asyncio.Protocol, Generic[C]):
         if data:
             self._transport.write(data)
         if self.connection.ended:
-            self._transport.close()
+            self._close()
         else:
             self._set_timer()
 
@@ -132,6 +141,14 @@ class Stream(asyncio.Protocol, Generic[C]):
     def _hand_on_events(self) -> None:
         while events := self.connection.take_events():
             self._on_events(events)
+
+    def _close(self) -> None:
+        """Close when everything is written; a peer that does not take it is not waited for without end."""
+        assert self._transport is not None  # noqa: S101  flush has asked; tells mypy
+        self._transport.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(LINGER, self.abort)
 
     def _set_timer(self) -> None:
         """One timer, moved only when it has to ring earlier: most deadlines are pushed back long before they come."""
