@@ -36,6 +36,7 @@ from shared.protocol.records import RecordOpener, RecordSealer
 from shared.protocol.replay import ReplayCache
 from shared.protocol.transitions import State
 from shared.wire import framing, messages
+from shared.wire.checks import Check
 from shared.wire.framing import HEADER_SIZE, Frame, FrameBuffer
 from shared.wire.messages import (
     Alert,
@@ -586,9 +587,33 @@ def seal_pair(
     return build(opcode, messages.encode(replace(kind(ciphertext, sealed), **outer)))
 
 
-def refusal(connection: Connection) -> tuple[str, AlertCode]:
-    """The number of the check that a failed connection names in its log, and the alert that went out in clear."""
-    failed = only(Failed, connection.take_events())
-    assert connection.state is State.FAILED
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a connection: the check it failed, the alert it sent, and the checks that passed."""
+
+    failed: Check | None
+    alert: AlertCode | None
+    sealed: bool
+    passed: frozenset[Check]
+
+    @property
+    def verdict(self) -> tuple[str, AlertCode, bool] | None:
+        """The failed check's number, the code that the peer was told, and whether it was sealed; None: nothing failed."""
+        if self.failed is None:
+            return None
+        assert self.alert is not None
+        return self.failed.number, self.alert, self.sealed
+
+
+def outcome(connection: Connection, alert_key: bytes | None = None) -> Outcome:
+    """Take a connection's events and its last frame, and read its alert with `alert_key` where it is sealed."""
+    events = connection.take_events()
+    passed = frozenset(check for trace in events_of(Traced, events) for check in trace.checks)
+    if connection.state is not State.FAILED:
+        return Outcome(None, None, False, passed)
     alert = messages.decode(Alert, frame_of(split(connection.data_to_send())[-1]).payload)
-    return failed.check.number, alert.code
+    sealed = alert.code is AlertCode.SEALED
+    if sealed:
+        assert alert_key is not None
+        alert = messages.decode(Alert, Aead(alert_key).open(0, alert.sealed, bytes([Opcode.ALERT])))
+    return Outcome(only(Failed, events).check, alert.code, sealed, passed)
