@@ -51,7 +51,7 @@ test: check unit integration ## everything that can run here: check, unit, integ
 .PHONY: check
 check: $(VENV)/.dev-ready ## format, lint, types, layering, shell scripts, Dockerfiles
 	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --output-format=concise .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/shellcheck $(SCRIPTS)
