@@ -1,4 +1,8 @@
-"""What people and programs can order of the doctor: one method an order. The HTTP API is a thin layer over this."""
+"""What people and programs can order of the doctor: one method an order. The HTTP API is a thin layer over this.
+
+Law: the writer's transaction changes the disk; its `on_commit` changes what runs, in the same order. Nothing that runs
+changes before the disk has.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +11,38 @@ import os
 import secrets
 import socket
 import sqlite3
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from doctor import audit, enrolment, groups, receipts, roster
+from doctor.answers import (
+    Answer,
+    AuditAnswer,
+    BroadcastAnswer,
+    BroadcastOrder,
+    DepartureAnswer,
+    GroupAnswer,
+    InvitationAnswer,
+    InviteOrder,
+    MemberAnswer,
+    OnceOnly,
+    Origin,
+    Outcome,
+    PatientAnswer,
+    ReceiptAnswer,
+)
 from doctor.enrolment import InvitationRequest
 from doctor.fanout import Fanout
-from doctor.groups import GroupRow, Join, Leave
+from doctor.groups import Join, Leave
 from doctor.journal import Journal
 from doctor.keyring import Keyring
-from doctor.outbox import Accepted, BroadcastRequest, Outbox, parse_message_id
-from doctor.receipts import ReceiptRow
+from doctor.outbox import BroadcastRequest, Outbox, parse_message_id
 from doctor.roster import Departure, Patient, Roster
 from doctor.settings import DoctorSettings
-from shared.errors import UserError
+from shared.errors import StorageError, UserError
 from shared.logs import get_logger
 from shared.net.stream import clock
 from shared.protocol import invitations
@@ -33,20 +54,21 @@ from shared.storage.sqlite import Writer
 
 _log = get_logger("commands")
 
-
-@dataclass(frozen=True, slots=True)
-class LivePatient:
-    """A patient with what the gateway knows of it right now."""
-
-    patient: Patient
-    state: str  # established, connecting, away, retired or revoked
-    address: str | None
-    suite: str | None
-    epochs: dict[str, int]
+T = TypeVar("T")
+A = TypeVar("A", bound=Answer)
 
 
 class Commands:
-    """Every order. The writer's transactions change the disk; their `on_commit` changes what runs, in the same order."""
+    """Every order and every question.
+
+    Args:
+        settings, keys, sealer: the doctor's own.
+        roster_: the handshake's view of the roster.
+        outbox: accepts messages.
+        fanout: groups and sessions at work.
+        writer, reader: the database.
+        journal: the revocations outside it.
+    """
 
     def __init__(
         self,
@@ -65,47 +87,69 @@ class Commands:
         self._settings = settings
         self._keys = keys
         self._sealer = sealer
+        self._once = OnceOnly(sealer)
         self._roster = roster_
         self._outbox = outbox
         self._fanout = fanout
         self._writer = writer
         self._journal = journal
 
-    # Invitations
-
-    async def invite(
-        self, patient_id: str | None, names: tuple[str, ...], hours: float | None, actor: str
-    ) -> Invitation:
-        """Invite one patient, or, with `patient_id` None, a fleet; a new fleet invitation voids the one before.
+    async def _order(
+        self,
+        origin: Origin,
+        asked: tuple[object, ...],
+        work: Callable[[sqlite3.Connection], T],
+        effect: Callable[[T], None],
+        answer: Callable[[T], A],
+        kind: type[A],
+    ) -> A:
+        """Carry out one order, once for each Idempotency-Key.
 
         Raises:
-            UserError: an unknown group or a taken id. StorageError: not accepted.
+            UserError: it cannot be done. StorageError: nothing has happened.
         """
-        fleet = patient_id is None
-        lifetime = (
-            hours if hours is not None else 0 if fleet else self._settings.invitation_hours
-        ) * enrolment.HOUR
+        now = clock().wall
+
+        def committed(outcome: Outcome[T]) -> None:
+            if outcome.done is not None:
+                effect(outcome.done)
+
+        outcome = await self._writer.submit(
+            lambda db: self._once.carry_out(db, origin, asked, now, work, answer), committed
+        )
+        return msgspec.json.decode(outcome.answer, type=kind)
+
+    # Invitations
+
+    async def invite(self, order: InviteOrder, origin: Origin) -> InvitationAnswer:
+        """Invite one patient, or, without an id, a fleet; a new fleet invitation voids the one before.
+
+        Raises:
+            UserError: an unknown group or a taken id. StorageError: nothing has happened.
+        """
+        fleet = order.patient is None
+        default = 0 if fleet else self._settings.invitation_hours
+        lifetime = round((order.hours or default) * enrolment.HOUR)
         uses = self._settings.fleet_uses if fleet else 1
-        request = InvitationRequest(patient_id, names, uses, round(lifetime))
+        request = InvitationRequest(order.patient, tuple(order.groups), uses, lifetime)
 
         def work(db: sqlite3.Connection) -> tuple[Invitation, list[bytes]]:
             voided = enrolment.void_fleet(db) if fleet else []
-            return self._invite(db, request, actor), voided
+            return self._invite(db, request, origin.actor), voided
 
-        def committed(result: tuple[Invitation, list[bytes]]) -> None:
-            invitation, voided = result
-            for invitation_id in voided:
-                self._roster.set_uses(invitation_id, 0)
-            record = OpenInvitation(
-                invitation.secret, invitation.expires, invitation.uses, invitation.patient_id
-            )
-            self._roster.put_invitation(invitation.invitation_id, record)
-
-        invitation, _ = await self._writer.submit(work, committed)
+        asked = ("invite", order)
+        answer = await self._order(origin, asked, work, self._keep_invitation, _invited, InvitationAnswer)
         if fleet and self._settings.provisioning_file:
-            text = invitations.to_text(invitation).encode()
-            await asyncio.to_thread(_publish, Path(self._settings.provisioning_file), text)
-        return invitation
+            path = Path(self._settings.provisioning_file)
+            await asyncio.to_thread(_publish, path, answer.invitation.encode())
+        return answer
+
+    def _keep_invitation(self, made: tuple[Invitation, list[bytes]]) -> None:
+        invitation, voided = made
+        for invitation_id in voided:
+            self._roster.set_uses(invitation_id, 0)
+        record = OpenInvitation(invitation.secret, invitation.expires, invitation.uses, invitation.patient_id)
+        self._roster.put_invitation(invitation.invitation_id, record)
 
     def _invite(self, db: sqlite3.Connection, request: InvitationRequest, actor: str) -> Invitation:
         return enrolment.invite(
@@ -134,26 +178,30 @@ class Commands:
         """At the first start, write the fleet invitation where replicas find it."""
         path = self._settings.provisioning_file
         if path and not await asyncio.to_thread(os.path.exists, path):
-            await self.invite(None, (), None, "gateway")
+            await self.invite(InviteOrder(), Origin("gateway"))
             _log.info("fleet invitation written", path=path)
 
     # Messages
 
-    async def broadcast(self, group: str, text: str, key: str | None, actor: str) -> Accepted:
+    async def broadcast(self, order: BroadcastOrder, origin: Origin) -> BroadcastAnswer:
         """Accept a message for everyone who is a member of the group now. It is on the disk when this returns.
 
         Raises:
             UserError: no such group, no such size. StorageError: not accepted.
         """
         lifetime = round(self._settings.message_hours * enrolment.HOUR)
-        request = BroadcastRequest(group, text.encode(), lifetime, key)
+        request = BroadcastRequest(order.group, order.text.encode(), lifetime)
         now = clock().wall
-        return await self._writer.submit(
-            lambda db: self._outbox.accept(db, request, now, actor),
-            lambda accepted: None if accepted.repeated else self._fanout.publish(accepted),
+        return await self._order(
+            origin,
+            ("broadcast", order),
+            lambda db: self._outbox.accept(db, request, now, origin.actor),
+            self._fanout.publish,
+            lambda done: BroadcastAnswer(done.message_id, done.stream.name, done.number, done.recipients),
+            BroadcastAnswer,
         )
 
-    def receipts(self, message_id: str) -> list[ReceiptRow]:
+    def receipts(self, message_id: str) -> list[ReceiptAnswer]:
         """What became of a message, for each recipient.
 
         Raises:
@@ -165,11 +213,12 @@ class Commands:
             for session in self._fanout.sessions.values()
             if stream.name in session.attachments
         }
-        return receipts.list_receipts(self.reader, stream, number, clock().wall, written)
+        rows = receipts.list_receipts(self.reader, stream, number, clock().wall, written)
+        return [ReceiptAnswer(row.patient, row.state.value) for row in rows]
 
     # Roster
 
-    async def revoke(self, patient_id: str, actor: str) -> Departure:
+    async def revoke(self, patient_id: str, origin: Origin) -> DepartureAnswer:
         """Expel a patient for good.
 
         When this returns: tombstone and audit entry are on the disk, its socket is cut, each of its groups is in a new
@@ -178,103 +227,167 @@ class Commands:
         Raises:
             UserError: no such patient. StorageError: nothing has happened.
         """
-        departure = await self._depart(patient_id, Standing.REVOKED, actor)
+        answer = await self._depart(patient_id, Standing.REVOKED, origin)
         await asyncio.to_thread(self._journal.append, patient_id, clock().wall)
-        return departure
+        return answer
 
-    async def retire(self, patient_id: str, actor: str) -> Departure:
+    async def retire(self, patient_id: str, origin: Origin) -> DepartureAnswer:
         """Remove a patient that is gone; with the same key it may come back.
 
         Raises:
             UserError: no such patient. StorageError: nothing has happened.
         """
-        return await self._depart(patient_id, Standing.RETIRED, actor)
+        return await self._depart(patient_id, Standing.RETIRED, origin)
 
-    async def _depart(self, patient_id: str, standing: Standing, actor: str) -> Departure:
+    async def _depart(self, patient_id: str, standing: Standing, origin: Origin) -> DepartureAnswer:
         now = clock().wall
 
-        def committed(departure: Departure) -> None:
-            self._roster.put(departure.member)
-            for invitation_id in departure.voided:
-                self._roster.set_uses(invitation_id, 0)
-            session = self._fanout.sessions.get(patient_id)
-            if session is not None:
-                # Out of the fan-out first, so that no epoch that begins below can count it in or reach it.
-                self._fanout.drop_session(session)
-                session.stream.abort()
-            for leave in departure.leaves:
-                self._fanout.leave(leave)
-            _log.warning("patient " + standing.value, patient=patient_id)
+        def answer(done: Departure) -> DepartureAnswer:
+            return DepartureAnswer(patient_id, standing.value, [leave.group for leave in done.leaves])
 
-        return await self._writer.submit(
-            lambda db: roster.depart(db, patient_id, standing, now, actor), committed
+        return await self._order(
+            origin,
+            (standing.value, patient_id),
+            lambda db: roster.depart(db, patient_id, standing, now, origin.actor),
+            self._departed,
+            answer,
+            DepartureAnswer,
         )
 
-    def patients(self) -> list[LivePatient]:
+    def _departed(self, departure: Departure) -> None:
+        member = departure.member
+        self._roster.put(member)
+        for invitation_id in departure.voided:
+            self._roster.set_uses(invitation_id, 0)
+        session = self._fanout.sessions.get(member.patient_id)
+        if session is not None:
+            # Out of the fan-out first, so that no epoch that begins below can count it in or reach it.
+            self._fanout.drop_session(session)
+            session.stream.abort()
+        for leave in departure.leaves:
+            self._fanout.leave(leave)
+        _log.warning("patient left the roster", patient=member.patient_id, reason=member.standing.value)
+
+    def patients(self) -> list[PatientAnswer]:
         """Everyone on the roster, with what is known right now."""
         return [self._live(patient) for patient in roster.list_patients(self.reader)]
 
-    def _live(self, patient: Patient) -> LivePatient:
+    def _live(self, patient: Patient) -> PatientAnswer:
         session = self._fanout.sessions.get(patient.patient_id)
-        if session is None:
-            state = "away" if patient.standing is Standing.ACTIVE else patient.standing.value
-            return LivePatient(patient, state, None, None, {})
-        epochs = {name: held.held_epoch for name, held in session.attachments.items() if held.held_epoch}
-        state = "established" if session.positioned else "connecting"
-        return LivePatient(patient, state, session.stream.peer, session.suite, epochs)
+        state = "away" if patient.standing is Standing.ACTIVE else patient.standing.value
+        epochs: dict[str, int] = {}
+        if session is not None:
+            epochs = {name: at.held_epoch for name, at in session.attachments.items() if at.held_epoch}
+            state = "established" if epochs else "connecting"
+        return PatientAnswer(
+            patient=patient.patient_id,
+            state=state,
+            fingerprint=patient.fingerprint,
+            groups=list(patient.groups),
+            epochs=epochs,
+            suite=session.suite if session else None,
+            address=session.stream.peer if session else None,
+            enrolled_at=patient.enrolled_at,
+            last_seen=patient.last_seen,
+        )
 
     def fleet_unseen_since(self, limit: int) -> list[str]:
-        """Active fleet patients that were last seen before `limit`, in milliseconds."""
+        """Active fleet patients that are away and were last admitted before `limit`, in milliseconds."""
         rows = self.reader.execute(
             "SELECT patients.patient_id FROM patients JOIN invitations ON invitation = invitation_id"
             " WHERE standing = 'active' AND invitations.patient_id IS NULL AND last_seen < ?",
             (limit,),
         )
-        return [row[0] for row in rows]
+        return [row[0] for row in rows if row[0] not in self._fanout.sessions]
 
     # Groups
 
-    async def create_group(self, name: str, actor: str) -> None:
+    async def create_group(self, name: str, origin: Origin) -> GroupAnswer:
         """Make a group. Raises UserError where the name is taken or not a name."""
         now = clock().wall
-        await self._writer.submit(
-            lambda db: groups.create(db, name, now, actor), lambda _: self._fanout.add_group(name)
+
+        def work(db: sqlite3.Connection) -> str:
+            groups.create(db, name, now, origin.actor)
+            return name
+
+        return await self._order(
+            origin,
+            ("create", name),
+            work,
+            self._fanout.add_group,
+            lambda created: GroupAnswer(created, 1, []),
+            GroupAnswer,
         )
 
-    async def add_member(self, group: str, patient_id: str, actor: str) -> Join:
-        """Add a patient to a group: it reads what is accepted from now on."""
+    async def add_member(self, group: str, patient_id: str, origin: Origin) -> MemberAnswer:
+        """Add a patient to a group: it reads what is accepted from now on. Raises UserError."""
         now = clock().wall
 
-        def committed(join: Join) -> None:
+        def effect(join: Join) -> None:
             self._fanout.join(join)
             self._fanout.extend(join)
 
-        return await self._writer.submit(partial(_add, group, patient_id, now, actor), committed)
-
-    async def remove_member(self, group: str, patient_id: str, actor: str) -> Leave:
-        """Remove a patient from a group: it reads nothing that is accepted from now on."""
-        now = clock().wall
-        return await self._writer.submit(
-            lambda db: groups.remove(db, group, patient_id, now, actor), self._fanout.leave
+        return await self._order(
+            origin,
+            ("add", group, patient_id),
+            lambda db: groups.add(db, group, patient_id, now, origin.actor),
+            effect,
+            lambda join: MemberAnswer(join.group, join.patient_id, join.start),
+            MemberAnswer,
         )
 
-    def list_groups(self) -> list[GroupRow]:
+    async def remove_member(self, group: str, patient_id: str, origin: Origin) -> MemberAnswer:
+        """Remove a patient from a group: it reads nothing that is accepted from now on. Raises UserError."""
+        now = clock().wall
+
+        def answer(leave: Leave) -> MemberAnswer:
+            return MemberAnswer(leave.group, leave.patient_id, leave.until)
+
+        return await self._order(
+            origin,
+            ("remove", group, patient_id),
+            lambda db: groups.remove(db, group, patient_id, now, origin.actor),
+            self._fanout.leave,
+            answer,
+            MemberAnswer,
+        )
+
+    def list_groups(self) -> list[GroupAnswer]:
         """All groups with their members."""
-        return groups.list_groups(self.reader)
+        return [
+            GroupAnswer(row.name, row.epoch, list(row.members)) for row in groups.list_groups(self.reader)
+        ]
 
-    # Audit
+    # Audit and health
 
-    async def verify_audit(self) -> audit.Verdict:
+    async def storage_answers(self) -> bool:
+        """Whether the database takes a transaction now."""
+        try:
+            await self._writer.submit(lambda db: db.execute("SELECT 1").fetchone())
+        except StorageError:
+            return False
+        return True
+
+    async def verify_audit(self) -> AuditAnswer:
         """Recompute the chain and compare the signed heads, on another thread."""
         identity = self._keys.identity
         path = Path(self._settings.state_dir) / "doctor.db"
-        return await asyncio.to_thread(
+        verdict = await asyncio.to_thread(
             audit.verify_file, path, Path(self._settings.audit_dir), identity.public, identity.algorithm
         )
+        valid = verdict.first_bad is None
+        return AuditAnswer(valid, verdict.entries, verdict.heads, verdict.first_bad, verdict.reason)
 
 
-def _add(group: str, patient_id: str, now: int, actor: str, db: sqlite3.Connection) -> Join:
-    return groups.add(db, group, patient_id, now, actor)
+def _invited(made: tuple[Invitation, list[bytes]]) -> InvitationAnswer:
+    invitation = made[0]
+    return InvitationAnswer(
+        invitations.to_text(invitation),
+        invitation.patient_id,
+        invitation.groups,
+        invitation.uses,
+        invitation.expires,
+    )
 
 
 def _publish(path: Path, text: bytes) -> None:
@@ -283,7 +396,7 @@ def _publish(path: Path, text: bytes) -> None:
     Raises:
         UserError: the directory is missing; says which.
     """
-    if not os.path.isdir(path.parent):
+    if not path.parent.is_dir():
         raise UserError(
             f"provisioning_file: there is no directory {path.parent}; create it or change the setting."
         )

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from doctor import audit, enrolment, groups, keyring, outbox
+from doctor import answers, audit, enrolment, groups, keyring, outbox
+from doctor.answers import Origin
 from doctor.audit import Action, Head
 from doctor.commands import Commands
 from doctor.database import MIGRATIONS
@@ -98,13 +99,14 @@ class Gateway:
             tasks.create_task(_every(1.0, lambda: practice.prekeys.erase_expired(clock())))
             tasks.create_task(_every(2.0, fanout.send_unreceipted_again))
             tasks.create_task(_every(1.0, lambda: _roll_old_epochs(fanout, epoch_interval)))
-            tasks.create_task(_every(60.0, self._erase_expired_invitations))
+            tasks.create_task(_every(60.0, self._erase_expired))
             tasks.create_task(_every(60.0, self._retire_unseen))
             tasks.create_task(_every(HEAD_INTERVAL, self._export_head))
 
-    def _erase_expired_invitations(self) -> None:
+    def _erase_expired(self) -> None:
         now = clock().wall
         self._submit(lambda db: enrolment.erase_expired(db, now), "expired invitations not erased")
+        self._submit(lambda db: answers.forget_older(db, now - 7 * outbox.DAY), "old answers not erased")
 
     def _retire_unseen(self) -> None:
         days = self._settings.retire_after_days
@@ -112,9 +114,8 @@ class Gateway:
             return
         limit = clock().wall - days * outbox.DAY
         for patient_id in self.commands.fleet_unseen_since(limit):
-            if patient_id not in self._house.fanout.sessions:
-                retiring = asyncio.ensure_future(self.commands.retire(patient_id, "timer"))
-                retiring.add_done_callback(_report("patient not retired"))
+            retiring = asyncio.ensure_future(self.commands.retire(patient_id, Origin("timer")))
+            retiring.add_done_callback(_report("patient not retired"))
 
     def _export_head(self) -> None:
         try:

@@ -7,7 +7,6 @@ written down again: it is everyone whose membership covers the number.
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,24 +25,22 @@ DAY = 24 * 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A message that is on the disk. `repeated`: an earlier request with the same Idempotency-Key was answered again."""
+    """A message that is on the disk."""
 
     message_id: str
     stream: Stream
     number: int
     recipients: int
     message: SignedMessage
-    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BroadcastRequest:
-    """What a person asks for. `lifetime` in milliseconds; `key` is the request's Idempotency-Key."""
+    """What a person asks for. `lifetime` in milliseconds."""
 
     group: str
     body: bytes
     lifetime: int
-    key: str | None
 
 
 def message_id(stream: Stream, number: int) -> str:
@@ -85,16 +82,11 @@ class Outbox:
         """Accept a broadcast, inside the caller's transaction. `now` in milliseconds.
 
         Raises:
-            UserError: no such group, an empty or oversized body, or an Idempotency-Key used for something else.
+            UserError: no such group, or an empty or oversized body.
         """
         if not request.body or len(request.body) > BODY_LIMIT:
             raise UserError(f"A message has 1 to {BODY_LIMIT} bytes; this one has {len(request.body)}.")
         groups.require(db, request.group)
-        asked = hashlib.sha256(request.group.encode() + b"\0" + request.body).digest()
-        if request.key is not None:
-            earlier = self._answered(db, request.key, asked)
-            if earlier is not None:
-                return earlier
         stream = groups.stream_of(request.group)
         previous = groups.last_number(db, stream)
         number = max(previous + 1, now * 1000)
@@ -102,8 +94,6 @@ class Outbox:
         message = envelopes.sign(self._doctor_id, self._key, draft, number, previous, self._random)
         self._store(db, stream, number, draft, message)
         name = message_id(stream, number)
-        if request.key is not None:
-            db.execute("INSERT INTO answers VALUES (?, ?, ?, ?)", (request.key, asked, name.encode(), now))
         recipients = count_recipients(db, stream, number)
         audit.append(db, now, actor, Action.BROADCAST_ACCEPTED, name, f"{recipients} recipients")
         return Accepted(name, stream, number, recipients, message)
@@ -126,17 +116,6 @@ class Outbox:
             ),
         )
         db.execute("UPDATE streams SET last = ? WHERE stream = ?", (number, str(stream)))
-
-    def _answered(self, db: sqlite3.Connection, key: str, asked: bytes) -> Accepted | None:
-        row = db.execute("SELECT request, answer FROM answers WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            return None
-        if row[0] != asked:
-            raise UserError("This Idempotency-Key was used for another message; make a new key for each.")
-        name = row[1].decode()
-        stream, number = parse_message_id(name)
-        (message,) = self.load(db, stream, number - 1, number, now=0, limit=1)
-        return Accepted(name, stream, number, count_recipients(db, stream, number), message[1], repeated=True)
 
     def load(
         self, db: sqlite3.Connection, stream: Stream, after: int, up_to: int, now: int, limit: int

@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from doctor import audit, enrolment
 from doctor.audit import Action
@@ -98,9 +99,8 @@ class DeviceStream(Stream[DoctorConnection]):
         if self._on_open(address[0] if address else "?"):
             super().connection_made(transport)
         else:
-            assert isinstance(transport, asyncio.Transport)  # noqa: S101  TCP transports are; tells mypy
             self.connection.disconnect(DisconnectReason.CLOSING)
-            transport.abort()
+            cast(asyncio.Transport, transport).abort()
 
 
 def _attachment(session: Session, stream: MessageStream) -> Attachment | None:

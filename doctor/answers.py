@@ -1,0 +1,200 @@
+"""What the doctor answers to orders and questions: the schema of the HTTP API, used by the CLI as well.
+
+Also the one place that makes an order safe to repeat: its answer is stored under the request's Idempotency-Key in the very
+transaction that carries it out, so a retry, whenever it comes, gets the first answer and changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Generic, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from shared.errors import UserError
+from shared.storage.sealed import Sealer
+
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Base of all answers."""
+
+
+class Problem(Answer, frozen=True):
+    """An order that was not carried out. `error` says why and what to do, for people."""
+
+    error: str
+    code: str
+
+
+class InviteOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`patient` null: a fleet invitation. `hours`: its lifetime; null: the configured one, for a fleet without end."""
+
+    patient: Name | None = None
+    groups: list[Name] = []
+    hours: Annotated[float, Meta(gt=0, le=87_600)] | None = None
+
+
+class InvitationAnswer(Answer, frozen=True):
+    """`invitation` is the string to hand over; it is a secret. `expires` in milliseconds since the Unix epoch, 0: never."""
+
+    invitation: str
+    patient: str | None
+    groups: list[str]
+    uses: int
+    expires: int
+
+
+class BroadcastOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A text for everyone who is a member of the group when it is accepted."""
+
+    text: Annotated[str, Meta(min_length=1, max_length=32_768)]
+    group: Name = "everyone"
+
+
+class BroadcastAnswer(Answer, frozen=True):
+    """The message is on the disk; ask for its receipts by `id`."""
+
+    id: str
+    group: str
+    number: int
+    recipients: int
+
+
+class ReceiptAnswer(Answer, frozen=True):
+    """One recipient: queued, sent, delivered, expired, revoked or retired."""
+
+    patient: str
+    state: str
+
+
+class PatientAnswer(Answer, frozen=True):
+    """One patient. `state`: established, connecting, away, retired or revoked; times in milliseconds since the epoch."""
+
+    patient: str
+    state: str
+    fingerprint: str
+    groups: list[str]
+    epochs: dict[str, int]
+    suite: str | None
+    address: str | None
+    enrolled_at: int
+    last_seen: int
+
+
+class DepartureAnswer(Answer, frozen=True):
+    """A patient that was revoked or retired, and the groups whose epoch began anew for it."""
+
+    patient: str
+    standing: str
+    groups: list[str]
+
+
+class GroupOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A new group."""
+
+    name: Name
+
+
+class MemberOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A patient to add to a group."""
+
+    patient: Name
+
+
+class GroupAnswer(Answer, frozen=True):
+    """A group, its current epoch and its members."""
+
+    name: str
+    epoch: int
+    members: list[str]
+
+
+class MemberAnswer(Answer, frozen=True):
+    """A membership that began after, or ended with, this number."""
+
+    group: str
+    patient: str
+    number: int
+
+
+class AuditAnswer(Answer, frozen=True):
+    """Whether the chain and its signed heads verify; else the first entry that does not."""
+
+    valid: bool
+    entries: int
+    heads: int
+    first_bad: int | None
+    reason: str | None
+
+
+class HealthAnswer(Answer, frozen=True):
+    """`ok`, or why not."""
+
+    status: str
+
+
+T = TypeVar("T")
+A = TypeVar("A", bound=Answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who orders, and the request's Idempotency-Key."""
+
+    actor: str
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[T]):
+    """What an order has done, None where an earlier one had done it; and its encoded answer."""
+
+    done: T | None
+    answer: bytes
+
+
+class OnceOnly:
+    """Stores answers, sealed, since one may hold an invitation's secret."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+
+    def carry_out(
+        self,
+        db: sqlite3.Connection,
+        origin: Origin,
+        asked: tuple[object, ...],
+        now: int,
+        work: Callable[[sqlite3.Connection], T],
+        answer: Callable[[T], Answer],
+    ) -> Outcome[T]:
+        """Run `work` inside the caller's transaction, unless its key has an answer already.
+
+        Raises:
+            UserError: the key was used for another request. Whatever `work` raises.
+        """
+        digest = hashlib.sha256(msgspec.json.encode(asked)).digest()
+        key = origin.key
+        if key is not None:
+            row = db.execute("SELECT request, answer FROM answers WHERE key = ?", (key,)).fetchone()
+            if row is not None and row[0] != digest:
+                raise UserError("This Idempotency-Key was used for another request; make a new one for each.")
+            if row is not None:
+                return Outcome(None, self._sealer.open("answers", "answer", key.encode(), row[1]))
+        done = work(db)
+        encoded = msgspec.json.encode(answer(done))
+        if key is not None:
+            sealed = self._sealer.seal("answers", "answer", key.encode(), encoded)
+            db.execute("INSERT INTO answers VALUES (?, ?, ?, ?)", (key, digest, sealed, now))
+        return Outcome(done, encoded)
+
+
+def forget_older(db: sqlite3.Connection, limit: int) -> None:
+    """Forget the answers given before `limit`, in milliseconds."""
+    db.execute("DELETE FROM answers WHERE created < ?", (limit,))

@@ -1,0 +1,231 @@
+"""The HTTP API: orders and questions as JSON over a Unix socket, for the CLI and whatever else people write.
+
+The socket stands in a 0700 directory beside a token file; a request needs both. Every POST and DELETE takes an
+`Idempotency-Key`: a retry with the same key gets the first answer and changes nothing. `/schema/openapi.json` describes it all.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from pathlib import Path
+
+import uvicorn
+from litestar import Litestar, Request, Response, delete, get, post
+from litestar.connection import ASGIConnection
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import HTTPException, NotAuthorizedException
+from litestar.handlers.base import BaseRouteHandler
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.params import Parameter
+
+from doctor.answers import (
+    AuditAnswer,
+    BroadcastAnswer,
+    BroadcastOrder,
+    DepartureAnswer,
+    GroupAnswer,
+    GroupOrder,
+    HealthAnswer,
+    InvitationAnswer,
+    InviteOrder,
+    MemberAnswer,
+    MemberOrder,
+    Origin,
+    PatientAnswer,
+    Problem,
+    ReceiptAnswer,
+)
+from doctor.commands import Commands
+from doctor.gateway import Gateway
+from shared.errors import StorageError, UserError
+from shared.logs import get_logger
+from shared.storage.keyfile import private_directory, write_private
+
+SOCKET_NAME = "doctor.sock"
+TOKEN_NAME = "token"  # noqa: S105  a file's name
+
+_log = get_logger("api")
+
+
+def api_directory(state_dir: str) -> Path:
+    """Where the socket and the token are."""
+    return Path(state_dir) / "api"
+
+
+async def _origin(
+    request: Request[None, None, State],
+    idempotency_key: str | None = Parameter(header="Idempotency-Key", default=None, max_length=128),
+) -> Origin:
+    return Origin("operator", idempotency_key)
+
+
+@post("/v1/invitations")
+async def invite(data: InviteOrder, commands: Commands, origin: Origin) -> InvitationAnswer:
+    """Invite one patient, or a fleet."""
+    return await commands.invite(data, origin)
+
+
+@post("/v1/broadcasts")
+async def broadcast(data: BroadcastOrder, commands: Commands, origin: Origin) -> BroadcastAnswer:
+    """Accept a broadcast. 201 means that it is on the disk."""
+    return await commands.broadcast(data, origin)
+
+
+@get("/v1/broadcasts/{message:str}/receipts")
+async def list_receipts(message: str, commands: Commands) -> list[ReceiptAnswer]:
+    """What became of a broadcast, for each of its recipients."""
+    return commands.receipts(message)
+
+
+@get("/v1/patients")
+async def list_patients(commands: Commands) -> list[PatientAnswer]:
+    """Everyone on the roster, with live state."""
+    return commands.patients()
+
+
+@post("/v1/patients/{patient:str}/revoke")
+async def revoke(patient: str, commands: Commands, origin: Origin) -> DepartureAnswer:
+    """Expel a patient for good."""
+    return await commands.revoke(patient, origin)
+
+
+@post("/v1/patients/{patient:str}/retire")
+async def retire(patient: str, commands: Commands, origin: Origin) -> DepartureAnswer:
+    """Remove a patient that is gone."""
+    return await commands.retire(patient, origin)
+
+
+@get("/v1/groups")
+async def list_groups(commands: Commands) -> list[GroupAnswer]:
+    """All groups."""
+    return commands.list_groups()
+
+
+@post("/v1/groups")
+async def create_group(data: GroupOrder, commands: Commands, origin: Origin) -> GroupAnswer:
+    """Make a group."""
+    return await commands.create_group(data.name, origin)
+
+
+@post("/v1/groups/{group:str}/members")
+async def add_member(group: str, data: MemberOrder, commands: Commands, origin: Origin) -> MemberAnswer:
+    """Add a patient to a group."""
+    return await commands.add_member(group, data.patient, origin)
+
+
+@delete("/v1/groups/{group:str}/members/{patient:str}", status_code=200)
+async def remove_member(group: str, patient: str, commands: Commands, origin: Origin) -> MemberAnswer:
+    """Remove a patient from a group."""
+    return await commands.remove_member(group, patient, origin)
+
+
+@get("/v1/audit/verify")
+async def verify_audit(commands: Commands) -> AuditAnswer:
+    """Recompute the audit chain and compare its signed heads."""
+    return await commands.verify_audit()
+
+
+@get("/healthz", opt={"open": True})
+async def health() -> HealthAnswer:
+    """The process lives."""
+    return HealthAnswer("ok")
+
+
+@get("/readyz", opt={"open": True})
+async def ready(gateway: Gateway) -> Response[HealthAnswer]:
+    """Devices are accepted and the database takes writes."""
+    if not gateway.ready or not await gateway.commands.storage_answers():
+        return Response(HealthAnswer("not ready"), status_code=503)
+    return Response(HealthAnswer("ok"))
+
+
+HANDLERS = [
+    invite,
+    broadcast,
+    list_receipts,
+    list_patients,
+    revoke,
+    retire,
+    list_groups,
+    create_group,
+    add_member,
+    remove_member,
+    verify_audit,
+    health,
+    ready,
+]
+
+
+def create_app(gateway: Gateway, token: str) -> Litestar:
+    """The ASGI application."""
+
+    def require_token(
+        connection: ASGIConnection[object, object, object, State], handler: BaseRouteHandler
+    ) -> None:
+        if handler.opt.get("open"):
+            return
+        given = connection.headers.get("Authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            raise NotAuthorizedException("The API's token is missing or wrong; it stands beside the socket.")
+
+    return Litestar(
+        route_handlers=HANDLERS,
+        guards=[require_token],
+        dependencies={
+            "commands": Provide(lambda: gateway.commands, sync_to_thread=False),
+            "gateway": Provide(lambda: gateway, sync_to_thread=False),
+            "origin": Provide(_origin),
+        },
+        exception_handlers={
+            UserError: _refuse_user_error,
+            StorageError: _refuse_storage_error,
+            HTTPException: _refuse_http_error,
+        },
+        openapi_config=OpenAPIConfig(
+            title="Doctor gateway",
+            version="1",
+            # The JSON alone: the interactive pages load scripts from elsewhere.
+            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+        ),
+        request_max_body_size=256 * 1024,
+        debug=False,
+        logging_config=None,
+    )
+
+
+def _refuse_user_error(_: Request[None, None, State], error: UserError) -> Response[Problem]:
+    return Response(Problem(str(error), "refused"), status_code=409)
+
+
+def _refuse_storage_error(_: Request[None, None, State], error: StorageError) -> Response[Problem]:
+    _log.error("not accepted", cause=str(error))
+    return Response(Problem(f"Not accepted: {error}", "storage"), status_code=503)
+
+
+def _refuse_http_error(_: Request[None, None, State], error: HTTPException) -> Response[Problem]:
+    reasons = error.extra if isinstance(error.extra, list) else []
+    detail = "; ".join(f"{reason.get('key', '?')}: {reason.get('message', '?')}" for reason in reasons)
+    text = f"{error.detail} {detail}".strip()
+    return Response(Problem(text, "request"), status_code=error.status_code)
+
+
+def write_token(state_dir: str) -> str:
+    """Make the API's directory and a fresh token in it."""
+    directory = private_directory(api_directory(state_dir))
+    token = secrets.token_urlsafe(32)
+    write_private(directory / TOKEN_NAME, token.encode())
+    return token
+
+
+def create_server(gateway: Gateway, state_dir: str) -> uvicorn.Server:
+    """The HTTP server on the Unix socket; `await server.serve()` runs it until `should_exit` is set."""
+    path = api_directory(state_dir) / SOCKET_NAME
+    app = create_app(gateway, write_token(state_dir))
+    # The socket itself is made world-writable by uvicorn: the directory's mode is what guards it.
+    config = uvicorn.Config(
+        app, uds=str(path), log_config=None, log_level="warning", access_log=False, lifespan="off"
+    )
+    return uvicorn.Server(config)

@@ -1,0 +1,313 @@
+"""`telemed-doctor`: runs the gateway and gives it orders.
+
+Exit codes: 0 done · 1 the doctor refused, or the audit log does not verify · 2 configuration or usage · 9 no doctor answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from doctor.answers import (
+    AuditAnswer,
+    BroadcastAnswer,
+    BroadcastOrder,
+    DepartureAnswer,
+    GroupAnswer,
+    GroupOrder,
+    InvitationAnswer,
+    InviteOrder,
+    MemberAnswer,
+    MemberOrder,
+    PatientAnswer,
+    ReceiptAnswer,
+)
+from doctor.client import Client, DoctorUnreachable
+from doctor.settings import DoctorSettings
+from shared import config, logs
+from shared.errors import ConfigError, StorageError, TelemedError, UserError
+
+app = typer.Typer(no_args_is_help=True, add_completion=True, help=__doc__, rich_markup_mode=None)
+groups_app = typer.Typer(no_args_is_help=True, help="Groups and their members.")
+audit_app = typer.Typer(no_args_is_help=True, help="The audit log.")
+app.add_typer(groups_app, name="groups")
+app.add_typer(audit_app, name="audit")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+STATE_COLOURS = {
+    "established": "green",
+    "delivered": "green",
+    "connecting": "yellow",
+    "sent": "yellow",
+    "queued": "yellow",
+    "revoked": "red",
+    "expired": "red",
+}
+
+_console = Console()
+
+
+class _Configured:
+    """The settings that the options before the command have chosen."""
+
+    path: Path | None = None
+
+    @classmethod
+    def settings(cls) -> DoctorSettings:
+        path = cls.path
+        if path is None and (named := os.environ.get("TELEMED_DOCTOR_CONFIG")):
+            path = Path(named)
+        if path is None and Path("/etc/telemed/doctor.yaml").exists():
+            path = Path("/etc/telemed/doctor.yaml")
+        return config.load(DoctorSettings, path, os.environ, "TELEMED_DOCTOR")
+
+
+@app.callback()
+def options(
+    config_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", help="YAML file; default $TELEMED_DOCTOR_CONFIG or /etc/telemed/doctor.yaml."
+        ),
+    ] = None,
+) -> None:
+    """Options for every command."""
+    _Configured.path = config_file
+
+
+@contextmanager
+def _doctor() -> Iterator[Client]:
+    with Client(_Configured.settings().state_dir) as client:
+        yield client
+
+
+def _print(answer: Any, as_json: bool, show: Callable[[], None]) -> None:
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
+    else:
+        show()
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(
+            *(f"[{STATE_COLOURS[cell]}]{cell}[/]" if cell in STATE_COLOURS else cell for cell in row)
+        )
+    _console.print(table)
+
+
+def _time(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+@app.command()
+def serve() -> None:
+    """Run the gateway until SIGTERM or Ctrl-C."""
+    from doctor import service  # the server's libraries are loaded by this command alone
+
+    settings = _Configured.settings()
+    logs.configure(settings.log_level, settings.log_format)
+    _run(lambda: service.serve(settings))
+
+
+def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main())
+    else:
+        uvloop.run(main())
+
+
+@app.command()
+def probe() -> None:
+    """Check that the device port answers as this doctor (the container's health check)."""
+    from doctor.probe import probe as check
+
+    check(_Configured.settings())
+
+
+@app.command()
+def invite(
+    patient: Annotated[str | None, typer.Argument(help="The id that the patient will have.")] = None,
+    fleet: Annotated[bool, typer.Option("--fleet", help="For many devices, which get derived ids.")] = False,
+    group: Annotated[list[str] | None, typer.Option("--group", help="Also a member of this group.")] = None,
+    hours: Annotated[float | None, typer.Option(help="How long the invitation lasts.")] = None,
+    qr: Annotated[bool, typer.Option("--qr", help="Also show it as a QR code.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make an invitation for one PATIENT, or for a fleet."""
+    if fleet == (patient is not None):
+        raise typer.BadParameter("name one patient, or say --fleet")
+    with _doctor() as client:
+        order = InviteOrder(patient, group or [], hours)
+        answer = client.post("/v1/invitations", order, InvitationAnswer)
+
+    def show() -> None:
+        until = "until it is rotated" if answer.expires == 0 else f"until {_time(answer.expires)}"
+        whom = answer.patient or f"a fleet of up to {answer.uses} devices"
+        _console.print(
+            f"Invitation for {whom}, valid {until}. Whoever holds it can use it; hand it over yourself:"
+        )
+        sys.stdout.write(answer.invitation + "\n")
+        if qr:
+            import segno
+
+            segno.make(answer.invitation, error="l").terminal(compact=True)
+
+    _print(answer, as_json, show)
+
+
+@app.command()
+def patients(as_json: AsJson = False) -> None:
+    """List the patients and what is known of each right now."""
+    with _doctor() as client:
+        found = client.get("/v1/patients", list[PatientAnswer])
+    rows = [
+        [
+            p.patient,
+            p.state,
+            ", ".join(f"{group}:{p.epochs[group]}" if group in p.epochs else group for group in p.groups),
+            p.suite or "",
+            _time(p.last_seen),
+            p.fingerprint,
+        ]
+        for p in found
+    ]
+    columns = ["patient", "state", "groups:epoch", "suite", "last admitted", "fingerprint"]
+    _print(found, as_json, lambda: _table(f"{len(found)} patients", columns, rows))
+
+
+@app.command()
+def broadcast(
+    text: Annotated[str, typer.Argument(help="The message; '-' reads it from standard input.")],
+    group: Annotated[str, typer.Option("--group", help="Who is to read it.")] = "everyone",
+    as_json: AsJson = False,
+) -> None:
+    """Send TEXT to everyone in a group. When this returns, the message is on the disk."""
+    if text == "-":
+        text = sys.stdin.read()
+    with _doctor() as client:
+        answer = client.post("/v1/broadcasts", BroadcastOrder(text, group), BroadcastAnswer)
+
+    def show() -> None:
+        _console.print(f"Accepted for {answer.recipients} patients in {answer.group}. Its receipts:")
+        sys.stdout.write(f"telemed-doctor receipts {answer.id}\n")
+
+    _print(answer, as_json, show)
+
+
+@app.command()
+def receipts(
+    message: Annotated[str, typer.Argument(help="The id that `broadcast` printed.")], as_json: AsJson = False
+) -> None:
+    """Show what became of a broadcast, for each recipient."""
+    with _doctor() as client:
+        found = client.get(f"/v1/broadcasts/{message}/receipts", list[ReceiptAnswer])
+    done = sum(receipt.state == "delivered" for receipt in found)
+    rows = [[receipt.patient, receipt.state] for receipt in found]
+    _print(found, as_json, lambda: _table(f"{done} of {len(found)} delivered", ["patient", "state"], rows))
+
+
+@app.command()
+def revoke(patient: str, as_json: AsJson = False) -> None:
+    """Expel a PATIENT for good: its connection is cut and its groups have new keys when this returns."""
+    _depart("revoke", patient, as_json)
+
+
+@app.command()
+def retire(patient: str, as_json: AsJson = False) -> None:
+    """Remove a PATIENT that is gone; the same device may come back."""
+    _depart("retire", patient, as_json)
+
+
+def _depart(verb: str, patient: str, as_json: bool) -> None:
+    with _doctor() as client:
+        answer = client.post(f"/v1/patients/{patient}/{verb}", None, DepartureAnswer)
+    text = f"{answer.patient} is {answer.standing}; new epochs began in {', '.join(answer.groups) or 'no group'}."
+    _print(answer, as_json, lambda: _console.print(text))
+
+
+@groups_app.command("list")
+def list_groups(as_json: AsJson = False) -> None:
+    """List the groups."""
+    with _doctor() as client:
+        found = client.get("/v1/groups", list[GroupAnswer])
+    rows = [[g.name, str(g.epoch), str(len(g.members)), " ".join(g.members)] for g in found]
+    _print(found, as_json, lambda: _table(f"{len(found)} groups", ["group", "epoch", "members", ""], rows))
+
+
+@groups_app.command("create")
+def create_group(name: str, as_json: AsJson = False) -> None:
+    """Make a group called NAME."""
+    with _doctor() as client:
+        answer = client.post("/v1/groups", GroupOrder(name), GroupAnswer)
+    _print(answer, as_json, lambda: _console.print(f"Group {answer.name} exists."))
+
+
+@groups_app.command("add")
+def add_member(group: str, patient: str, as_json: AsJson = False) -> None:
+    """Add PATIENT to GROUP: it reads what is accepted from now on."""
+    with _doctor() as client:
+        answer = client.post(f"/v1/groups/{group}/members", MemberOrder(patient), MemberAnswer)
+    _print(answer, as_json, lambda: _console.print(f"{answer.patient} is a member of {answer.group}."))
+
+
+@groups_app.command("remove")
+def remove_member(group: str, patient: str, as_json: AsJson = False) -> None:
+    """Remove PATIENT from GROUP: it reads nothing that is accepted from now on."""
+    with _doctor() as client:
+        answer = client.delete(f"/v1/groups/{group}/members/{patient}", MemberAnswer)
+    _print(
+        answer, as_json, lambda: _console.print(f"{answer.patient} is no longer a member of {answer.group}.")
+    )
+
+
+@audit_app.command("verify")
+def verify_audit(as_json: AsJson = False) -> None:
+    """Recompute the audit log's hash chain and compare its signed heads; exit 1 names the first bad entry."""
+    with _doctor() as client:
+        answer = client.get("/v1/audit/verify", AuditAnswer)
+    text = f"{answer.entries} entries and {answer.heads} signed heads verify."
+    if not answer.valid:
+        text = f"The audit log does not verify at entry {answer.first_bad}: {answer.reason}."
+    _print(answer, as_json, lambda: _console.print(text))
+    if not answer.valid:
+        raise typer.Exit(1)
+
+
+def main() -> int:
+    """The program; returns its exit code."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        app(standalone_mode=True)
+    except ConfigError as error:
+        return _say(error, 2)
+    except DoctorUnreachable as error:
+        return _say(error, 9)
+    except (UserError, StorageError) as error:
+        return _say(error, 1)
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 1
+    return 0
+
+
+def _say(error: TelemedError, code: int) -> int:
+    sys.stderr.write(f"telemed-doctor: {error}\n")
+    return code

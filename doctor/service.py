@@ -1,0 +1,31 @@
+"""`telemed-doctor serve`: the gateway and its API in one process, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from doctor.api import create_server
+from doctor.gateway import open_gateway
+from doctor.settings import DoctorSettings
+
+
+async def serve(settings: DoctorSettings) -> None:
+    """Run until SIGTERM or SIGINT, then say goodbye to the devices and close the stores.
+
+    Raises:
+        UserError, StorageError: it cannot start; says what to do.
+    """
+    async with open_gateway(settings) as gateway:
+        server = create_server(gateway, settings.state_dir)
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        # `_serve` and not `serve`: the latter installs uvicorn's own signal handlers over ours.
+        serving = asyncio.create_task(server._serve())
+        stopped = asyncio.create_task(stopping.wait())
+        await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        stopped.cancel()
+        await serving
