@@ -1,0 +1,268 @@
+"""The command line `telemed-patient`: it reads arguments and settings, starts a device, and ends with a documented code.
+
+Law: words and exit codes only; what a command does is in the modules below. Nothing secret is taken from the arguments but the
+invitation, for which standard input and a file are the better ways.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+import uvloop
+from rich.console import Console
+
+from patient import enrolment, inbox
+from patient.device import Conditions, Device
+from patient.exit_codes import ExitCode, Refusal
+from patient.heartbeat import patient_of
+from patient.identity import DeviceHome
+from patient.inbox import StoredMessage
+from patient.notices import Blocks, Tell, json_lines, message_block, message_notice
+from patient.presence import Presence
+from patient.settings import PatientSettings
+from patient.slots import DeviceLock, claim
+from patient.text import decoded, moment
+from shared import logs
+from shared.config import load
+from shared.errors import ConfigError, StorageError, UserError
+from shared.storage.keyfile import private_directory
+from shared.storage.sealed import Sealer
+
+PREFIX = "TELEMED_PATIENT"
+DEFAULT_CONFIG = Path("/etc/telemed/patient.yaml")
+
+_CODES = "  \n".join(f"{code.value}: {code.meaning}" for code in ExitCode)
+app = typer.Typer(
+    help="A patient device of the secure telemedical system.",
+    epilog=f"Exit codes:\n\n{_CODES}",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # its tracebacks show local variables, which are keys here
+    rich_markup_mode="markdown",
+)
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar=f"{PREFIX}_CONFIG",
+        help=f"Settings in YAML; without it {DEFAULT_CONFIG} where that exists.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text for people.")]
+PatientId = Annotated[
+    str | None, typer.Argument(metavar="[PATIENT_ID]", help="The id that it enrolled with.")
+]
+
+
+@app.command()
+def run(patient_id: PatientId = None, config: Config = None, as_json: Json = False) -> None:
+    """Stay connected to the doctor, store each message and print it.
+
+    Without PATIENT_ID the device takes a numbered slot in `slots_dir` and enrols with `invitation_file` if it is new.
+    """
+    with _one_line_errors():
+        settings = _settings(config)
+        _end(_until_signal(_run(patient_id, settings, _tell(as_json))))
+
+
+@app.command()
+def enrol(
+    invitation: Annotated[
+        str,
+        typer.Argument(
+            help="`-` reads the invitation from standard input, `@FILE` from a file. "
+            "The string itself works too, but other users of this machine can see it in the process list."
+        ),
+    ],
+    patient_id: Annotated[
+        str | None, typer.Option("--id", help="The id, if the invitation names one.")
+    ] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Make this device's key, and have the doctor admit it with an invitation."""
+    with _one_line_errors():
+        settings = _settings(config)
+        invited = enrolment.invitation_of(invitation, sys.stdin)
+        if patient_id is not None:
+            enrolment.find_home(patient_id, settings)
+        _end(_until_signal(enrolment.enrol(invited, patient_id, settings, _tell(as_json), Conditions())))
+
+
+@app.command("inbox")
+def show_inbox(patient_id: PatientId = None, config: Config = None, as_json: Json = False) -> None:
+    """Show the messages that this device has received. `--json` prints one list."""
+    with _one_line_errors():
+        settings = _settings(config)
+        home = _home_of(patient_id, settings)
+        messages = inbox.read(home.inbox_file, Sealer(home.load().storage_key, os.urandom))
+        if as_json:
+            typer.echo(msgspec.json.encode([_entry(each) for each in messages]).decode())
+        else:
+            _show(messages, Console())
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(_version())
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and end."),
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a body's letters may be none of the terminal's
+    try:
+        app(list(arguments) if arguments is not None else None, prog_name="telemed-patient")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    return 0
+
+
+# --- behind the commands
+
+
+async def _run(patient_id: str | None, settings: PatientSettings, tell: Tell) -> ExitCode:
+    conditions = Conditions()
+    with await _locked_home(patient_id, settings) as lock:
+        home = lock.home
+        if home.revoked:
+            raise Refusal(
+                ExitCode.REVOKED,
+                f"The doctor has revoked the device in {home.path}. Ask for an invitation with a new id.",
+            )
+        identity = await enrolment.identity_for(home, patient_id, settings, tell, conditions)
+        async with Device(home, identity, settings, tell, conditions) as device:
+            verdict = await Presence(device, home, settings, tell, conditions).keep()
+    return verdict.code
+
+
+async def _locked_home(patient_id: str | None, settings: PatientSettings) -> DeviceLock:
+    if patient_id is None:
+        if settings.slots_dir is None:
+            raise UserError("Give the id of the patient that this device is for, or set slots_dir.")
+        return await claim(Path(settings.slots_dir))
+    home = enrolment.find_home(patient_id, settings)
+    if not home.has_identity:
+        if settings.invitation_file is None:
+            raise enrolment.not_enrolled(home)
+        private_directory(Path(settings.state_dir))
+    return DeviceLock.acquire(DeviceHome(private_directory(home.path)))
+
+
+def _home_of(patient_id: str | None, settings: PatientSettings) -> DeviceHome:
+    """The device that `inbox` is about: the one named, or the one that has a session in this container."""
+    if patient_id is None and settings.heartbeat_file is not None:
+        patient_id = patient_of(Path(settings.heartbeat_file))
+    if patient_id is None:
+        raise UserError("Give the id of the patient whose inbox is to be shown.")
+    home = enrolment.find_home(patient_id, settings)
+    if not home.has_identity:
+        raise enrolment.not_enrolled(home)
+    return home
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """A message as `inbox --json` prints it; `body` is null where it had expired when it came."""
+
+    stream: str
+    number: int
+    created: str
+    received: str
+    body: str | None
+    direct: bool
+    expired: bool
+
+
+def _entry(stored: StoredMessage) -> _Entry:
+    return _Entry(
+        stream=str(stored.stream),
+        number=stored.number,
+        created=moment(stored.created),
+        received=moment(stored.received),
+        body=None if stored.body is None else decoded(stored.body),
+        direct=stored.direct,
+        expired=stored.body is None,
+    )
+
+
+def _show(messages: list[StoredMessage], console: Console) -> None:
+    for each in messages:
+        if each.body is not None:
+            console.print(message_block(message_notice(each)))
+    if not messages:
+        console.print("No messages yet.")
+
+
+def _settings(config: Path | None) -> PatientSettings:
+    path = config if config is not None or not DEFAULT_CONFIG.exists() else DEFAULT_CONFIG
+    settings = load(PatientSettings, path, os.environ, PREFIX)
+    logs.configure(settings.log_level, settings.log_format)
+    return settings
+
+
+def _tell(as_json: bool) -> Tell:
+    return json_lines(sys.stdout) if as_json else Blocks(Console())
+
+
+def _until_signal(work: Coroutine[Any, Any, ExitCode]) -> ExitCode:
+    """Do `work`; SIGTERM and SIGINT end it in good order, which is no error."""
+    return uvloop.run(_interruptible(work))
+
+
+async def _interruptible(work: Coroutine[Any, Any, ExitCode]) -> ExitCode:
+    task = asyncio.ensure_future(work)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return ExitCode.OK
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Whatever a person can do something about ends the program with one line and its code."""
+    try:
+        yield
+    except (ConfigError, UserError, StorageError) as error:
+        typer.echo(f"telemed-patient: {error}", err=True)
+        if isinstance(error, Refusal):
+            raise typer.Exit(error.code) from error
+        raise typer.Exit(
+            ExitCode.UNEXPECTED if isinstance(error, StorageError) else ExitCode.USAGE
+        ) from error
+
+
+def _end(code: ExitCode) -> None:
+    if code is not ExitCode.OK:
+        raise typer.Exit(code)
+
+
+def _version() -> str:
+    try:
+        return version("secure-telemedical-system")
+    except PackageNotFoundError:  # an image holds the sources, not the installed project
+        return "source"

@@ -1,0 +1,243 @@
+"""One device with its inbox: it connects, applies what the doctor sends, and acknowledges what it has applied.
+
+Law: the only place that knows what an event is for. Received messages go to the inbox; receipts go out once the inbox has
+committed, on the newest established connection. How often to connect, and what an end means, is decided in `presence`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from patient import notices
+from patient.identity import DeviceHome, DeviceIdentity
+from patient.inbox import Inbox, StoredMessage
+from patient.link import Link
+from patient.notices import Tell
+from patient.receipts import DueReceipts
+from patient.settings import PatientSettings
+from patient.verdicts import Ending, InboxFailed, Reason, Situation, Unreachable, Verdict, judge
+from shared.crypto.secret import Random
+from shared.errors import StorageError
+from shared.logs import get_logger
+from shared.net.stream import clock
+from shared.protocol.events import (
+    Alerted,
+    Confirmed,
+    Dropped,
+    EpochBegun,
+    Event,
+    Failed,
+    MessageReceived,
+    Traced,
+)
+from shared.protocol.patient_connection import PatientConnection
+from shared.storage.sealed import Sealer
+from shared.wire.messages import Stream, TargetKind
+
+_log = get_logger("device")
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a device cannot know by itself, so that tests may decide it.
+
+    Args:
+        random: entropy.
+        pause: lets so many seconds pass.
+        renewal_after: seconds from a session's beginning to its renewal; None draws them between 45 and 55 minutes.
+    """
+
+    random: Random = os.urandom
+    pause: Callable[[float], Awaitable[object]] = asyncio.sleep
+    renewal_after: Callable[[], float] | None = None
+
+
+class Device:
+    """A device that has an identity. `async with` opens its inbox, and at the end closes sessions and inbox.
+
+    Args:
+        home: its directory, whose lock the caller holds.
+        identity: the content of its identity file.
+        tell: where notices go.
+    """
+
+    def __init__(
+        self,
+        home: DeviceHome,
+        identity: DeviceIdentity,
+        settings: PatientSettings,
+        tell: Tell,
+        conditions: Conditions,
+    ) -> None:
+        self.identity = identity
+        self.may_be_admitted = False
+        self._home = home
+        self._settings = settings
+        self._tell = tell
+        self._random = conditions.random
+        self._suite = identity.suite_for(settings.suite)
+        self._reader = identity.reader()
+        sealer = Sealer(identity.storage_key, conditions.random)
+        self._inbox = Inbox(home.inbox_file, sealer, self._applied, self._not_applied)
+        self._due = DueReceipts()
+        self._receipts: asyncio.Handle | None = None
+        self._links: list[Link] = []  # in the order of their beginning; two while a session is renewed
+
+    async def __aenter__(self) -> Device:
+        await self._inbox.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            await self._inbox.settle()  # what has come is on the disk and may be acknowledged
+            self._send_receipts()
+        except StorageError as error:
+            _log.warning("inbox not settled", cause=str(error))
+        for link in list(self._links):
+            await self.drop(link)
+        await self._inbox.__aexit__(None, None, None)
+
+    async def connect(self) -> Link | Verdict:
+        """One attempt at each address in turn: an established session, or else the most telling verdict.
+
+        Raises:
+            UserError: an address is no address.
+            StorageError: the inbox cannot be read.
+        """
+        if not self._links:
+            await self._inbox.reload()
+        most_telling: Verdict | None = None
+        for address in self._settings.doctor_addresses or self.identity.doctor.addresses:
+            link = Link(address, self._inbox.positions(), self._handle)
+            if await self._open(link):
+                await self._forget_invitation()
+                return link
+            verdict = self.verdict(link)
+            self._tell(notices.Refused(verdict.reason.value, verdict.sentence, verdict.final))
+            if verdict.final:
+                return verdict
+            if most_telling is None or verdict.reason is not Reason.UNREACHABLE:
+                most_telling = verdict
+        assert most_telling is not None  # noqa: S101  neither the invitation nor the setting in use is empty
+        return most_telling
+
+    def verdict(self, link: Link) -> Verdict:
+        """What the end of a connection means."""
+        situation = Situation(
+            patient_id=self.identity.patient_id,
+            doctor_id=self.identity.doctor.doctor_id,
+            suite=self._suite.name,
+            address=link.address,
+            enrolling=self.identity.enrolment is not None,
+            clock_window_s=self._settings.clock_window_s,
+            now=clock().wall,
+        )
+        return judge(link.ending, situation)
+
+    async def drop(self, link: Link) -> None:
+        """End a session that is not needed any more."""
+        await link.close()
+        self._links.remove(link)
+
+    # Connections
+
+    async def _open(self, link: Link) -> bool:
+        self._links.append(link)
+        try:
+            established = await link.open(partial(self._new_connection, link))
+        except BaseException:
+            self._links.remove(link)
+            raise
+        if not established:
+            self._links.remove(link)
+            if link.verifier_sent and not _refused_for_certain(link.ending):
+                self.may_be_admitted = True
+        return established
+
+    def _new_connection(self, link: Link) -> PatientConnection:
+        identity = self.identity.for_handshake(self._suite, self._settings.clock_window_s)
+        return PatientConnection(identity, self._reader, link.positions, clock(), self._random)
+
+    async def _forget_invitation(self) -> None:
+        """The first admission: the invitation's secret has done its work."""
+        if self.identity.enrolment is None:
+            return
+        admitted = self.identity.admitted()
+        try:
+            await asyncio.to_thread(self._home.save, admitted)
+        except (
+            StorageError
+        ) as error:  # the next session tries again; the doctor ignores the invitation from now on
+            _log.warning("invitation not erased", cause=str(error))
+        else:
+            self.identity = admitted
+
+    # Events
+
+    def _handle(self, link: Link, event: Event) -> None:
+        if isinstance(event, MessageReceived):
+            self._inbox.store(event, clock().wall)
+        elif isinstance(event, EpochBegun):
+            self._inbox.begin(Stream(TargetKind.GROUP, event.group), event.start)
+            self._tell(notices.Epoch(event.group, event.epoch))
+        elif isinstance(event, Traced):
+            checks = tuple(check.number for check in event.checks)
+            self._tell(
+                notices.Handshake(event.direction.value, event.message, event.opcode, event.size, checks)
+            )
+        elif isinstance(event, Confirmed):
+            self._established(link)
+        elif isinstance(event, Dropped):
+            # The doctor sends again what stays unreceipted; until then later messages of the stream are dropped too.
+            _log.warning(
+                "broadcast dropped", check=event.check.number, cause=event.detail, stream=str(event.stream)
+            )
+        elif isinstance(event, Failed):
+            _log.warning("doctor broke the protocol", check=event.check.number, cause=event.detail)
+
+    def _established(self, link: Link) -> None:
+        self._tell(
+            notices.Established(
+                self.identity.patient_id, self.identity.doctor.doctor_id, self._suite.name, link.address
+            )
+        )
+        self._schedule_receipts()
+
+    # The inbox
+
+    def _applied(self, message: StoredMessage) -> None:
+        for link in self._links:
+            link.positions.raise_to(message.stream, message.number)
+        self._due.add(message)
+        self._schedule_receipts()
+        if message.body is None:
+            _log.info("message expired", stream=str(message.stream), number=message.number)
+        else:
+            self._tell(notices.message_notice(message))
+
+    def _not_applied(self, error: BaseException) -> None:
+        _log.error("message not stored", cause=str(error))
+        for link in self._links:
+            link.abort(InboxFailed(str(error)))
+
+    def _schedule_receipts(self) -> None:
+        """One turn of the loop later, so that all messages of one commit share a receipt."""
+        if self._receipts is None:
+            self._receipts = asyncio.get_running_loop().call_soon(self._send_receipts)
+
+    def _send_receipts(self) -> None:
+        self._receipts = None
+        for link in reversed(self._links):
+            if link.can_acknowledge:
+                for positions in self._due.take(self._inbox.position):
+                    link.acknowledge(positions)
+                return
+
+
+def _refused_for_certain(ending: Ending) -> bool:
+    """Whether the doctor cannot have admitted this device on the connection that ended so."""
+    return isinstance(ending, Unreachable) or (isinstance(ending, Alerted) and ending.authentic)

@@ -1,0 +1,216 @@
+"""The messages this device has received, each exactly once, and how far it has come in every stream.
+
+Law: the only place that writes the inbox. A message and the position behind it are one transaction; a number that is
+stored already is ignored; `on_applied` is called after the commit and never before, so whatever it acknowledges is on
+the disk. Bodies rest sealed under the device's storage key.
+
+A job that fails must not be skipped by the ones behind it: a later number would hide the missing one for good. So each
+job names the position it builds on and refuses to run from another. After a failure the program drops its connections and
+calls `reload`, and the doctor sends again what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from shared.errors import StorageError
+from shared.protocol.envelopes import Positions
+from shared.protocol.events import MessageReceived
+from shared.storage.sealed import Sealer
+from shared.storage.sqlite import Writer, open_reader
+from shared.wire.messages import Stream, TargetKind
+
+_MIGRATIONS = (
+    """
+    CREATE TABLE messages (
+        kind INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        created INTEGER NOT NULL,
+        received INTEGER NOT NULL,
+        direct INTEGER NOT NULL,
+        body BLOB, -- sealed; NULL: it had expired when it came
+        PRIMARY KEY (kind, name, number)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE positions (
+        kind INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        last INTEGER NOT NULL,
+        PRIMARY KEY (kind, name)
+    ) STRICT, WITHOUT ROWID;
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """One message of the inbox. Times are milliseconds since the Unix epoch; `body` is None where it had expired."""
+
+    stream: Stream
+    number: int
+    created: int
+    received: int
+    direct: bool
+    body: bytes | None = field(repr=False)
+
+
+class Inbox:
+    """The inbox of a running device; `async with` opens and closes it.
+
+    Args:
+        path: the database.
+        sealer: seals bodies under the device's storage key.
+        on_applied: called on the loop, in order, for each message that has just been stored for the first time.
+        on_failed: called on the loop for each job that was not stored.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        sealer: Sealer,
+        on_applied: Callable[[StoredMessage], None],
+        on_failed: Callable[[BaseException], None],
+    ) -> None:
+        self._writer = Writer(path, _MIGRATIONS)
+        self._sealer = sealer
+        self._on_applied = on_applied
+        self._on_failed = on_failed
+        self._committed: dict[Stream, int] = {}
+        self._submitted: dict[Stream, int] = {}
+
+    async def __aenter__(self) -> Inbox:
+        await self._writer.start()
+        try:
+            await self.reload()
+        except BaseException:
+            await self._writer.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._writer.close()
+
+    async def reload(self) -> None:
+        """Wait for all jobs, then start again from what the disk holds; only while no connection is open. Raises StorageError."""
+        self._committed = await self._writer.submit(_read_positions)
+        self._submitted = dict(self._committed)
+
+    async def settle(self) -> None:
+        """Wait until all jobs so far are committed or have failed. Raises StorageError."""
+        await self._writer.submit(lambda _: None)
+
+    def positions(self) -> Positions:
+        """The committed positions, for a new connection: its first RECEIPT will acknowledge them."""
+        return Positions(self._committed)
+
+    def position(self, stream: Stream) -> int:
+        """The committed position in one stream."""
+        return self._committed.get(stream, 0)
+
+    def begin(self, stream: Stream, start: int) -> None:
+        """Note where the doctor says that this device's part of a stream starts."""
+        base = self._submitted.get(stream, 0)
+        if start > base:
+            self._submit(stream, base, start, None)
+
+    def store(self, event: MessageReceived, now: int) -> None:
+        """Store a message; one that is stored or about to be is ignored. `now`: milliseconds since the Unix epoch."""
+        envelope = event.envelope
+        base = self._submitted.get(envelope.stream, 0)
+        if envelope.number > base:
+            message = StoredMessage(
+                envelope.stream, envelope.number, envelope.created, now, event.direct, event.body
+            )
+            self._submit(envelope.stream, base, envelope.number, message)
+
+    def _submit(self, stream: Stream, base: int, position: int, message: StoredMessage | None) -> None:
+        sealed = None
+        if message is not None and message.body is not None:
+            sealed = self._sealer.seal("messages", "body", _row(stream, position), message.body)
+
+        def work(connection: sqlite3.Connection) -> None:
+            _advance(connection, stream, base, position)
+            if message is not None:
+                _insert(connection, message, sealed)
+
+        def committed(_: None) -> None:
+            self._committed[stream] = position
+            if message is not None:
+                self._on_applied(message)
+
+        self._submitted[stream] = position
+        self._writer.submit_nowait(work, committed).add_done_callback(self._settled)
+
+    def _settled(self, job: asyncio.Future[None]) -> None:
+        error = job.exception()
+        if error is not None:
+            self._on_failed(error)
+
+
+def read(path: Path, sealer: Sealer) -> list[StoredMessage]:
+    """All messages of an inbox, in the order in which they came, beside a program that may be writing it.
+
+    Raises:
+        StorageError: the database cannot be read, or a body does not open.
+        UserError: its mode is refused.
+    """
+    if not path.exists():  # the device has never run
+        return []
+    with contextlib.closing(open_reader(path)) as connection:
+        try:
+            rows = connection.execute(
+                "SELECT kind, name, number, created, received, direct, body FROM messages ORDER BY received, number"
+            ).fetchall()
+        except sqlite3.Error as error:
+            raise StorageError(f"{path} cannot be read: {error}") from error
+    messages = []
+    for kind, name, number, created, received, direct, sealed in rows:
+        stream = Stream(TargetKind(kind), name)
+        body = None if sealed is None else sealer.open("messages", "body", _row(stream, number), sealed)
+        messages.append(StoredMessage(stream, number, created, received, bool(direct), body))
+    return messages
+
+
+def _read_positions(connection: sqlite3.Connection) -> dict[Stream, int]:
+    rows = connection.execute("SELECT kind, name, last FROM positions").fetchall()
+    return {Stream(TargetKind(kind), name): last for kind, name, last in rows}
+
+
+def _advance(connection: sqlite3.Connection, stream: Stream, base: int, position: int) -> None:
+    key = (int(stream.kind), stream.name)
+    row = connection.execute("SELECT last FROM positions WHERE kind = ? AND name = ?", key).fetchone()
+    found = row[0] if row else 0
+    if found != base:
+        # What this job builds on was not stored; see the module's docstring.
+        raise StorageError(f"{stream}: {position} was not stored, since {base} before it was not")
+    connection.execute(
+        "INSERT INTO positions VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET last = excluded.last",
+        (*key, position),
+    )
+
+
+def _insert(connection: sqlite3.Connection, message: StoredMessage, sealed: bytes | None) -> None:
+    connection.execute(
+        "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            int(message.stream.kind),
+            message.stream.name,
+            message.number,
+            message.created,
+            message.received,
+            int(message.direct),
+            sealed,
+        ),
+    )
+
+
+def _row(stream: Stream, number: int) -> bytes:
+    return f"{stream}/{number}".encode()
