@@ -30,6 +30,8 @@ def probe(settings: DoctorSettings) -> None:
         UserError: the port does not answer, or not as this doctor.
     """
     suite = suite_by_name(settings.suites[0])
+    if not Path(settings.state_dir, "keys").is_dir():
+        raise UserError(f"No doctor has run on {settings.state_dir} yet.")
     keys = keyring.load_or_create(Path(settings.state_dir), frozenset({suite.id}), secrets.token_bytes)
     algorithm = suite.signer.algorithm
     identity = Identity(
