@@ -144,10 +144,10 @@ def find_home(patient_id: str, settings: PatientSettings) -> DeviceHome:
     """
     try:
         msgspec.convert(patient_id, Name)  # it becomes the name of a directory
-    except msgspec.ValidationError:
+    except msgspec.ValidationError as error:
         raise UserError(
-            f"{patient_id!r} is no patient id; those are 1 to 64 of a-z 0-9 . _ - and begin with a letter or digit."
-        )
+            f"{patient_id!r} is no patient id: 1 to 64 of a-z 0-9 . _ - that begin with a letter or digit."
+        ) from error
     named = DeviceHome(Path(settings.state_dir) / patient_id)
     if settings.slots_dir is not None and not named.has_identity:
         for home in slots(Path(settings.slots_dir)):
