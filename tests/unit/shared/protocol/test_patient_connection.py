@@ -6,35 +6,21 @@ import gc
 
 import pytest
 
-from shared.errors import LocalError
 from shared.protocol.events import (
-    Alerted,
     Confirmed,
-    Direction,
-    Dropped,
     EpochBegun,
-    Event,
     Failed,
-    MessageReceived,
     Traced,
 )
-from shared.protocol.patient_connection import PING_INTERVAL, PatientConnection
-from shared.protocol.transitions import State
+from shared.protocol.patient_connection import PatientConnection
 from shared.wire.checks import Check
-from shared.wire.messages import Alert, Direct, Disconnect, Ping, Pong, Position, Receipt, SignedMessage
-from shared.wire.opcodes import AlertCode, DisconnectReason, Opcode
+from shared.wire.opcodes import Opcode
 from tests.protocol_bench import (
-    DOCTOR,
-    EVERYONE,
-    GROUP,
     WALL,
     Clinic,
-    Clock,
     PuppetDoctor,
     events_of,
-    frame_of,
     only,
-    split,
 )
 
 

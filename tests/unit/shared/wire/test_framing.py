@@ -65,7 +65,10 @@ def test_v003_the_length_is_judged_by_the_header(limit: int, excess: str) -> Non
 
 def test_an_empty_payload_is_a_frame() -> None:
     """Length 0 is the message's business."""
-    assert read(b"\x01\x50\x00\x00\x00\x00") == Frame(Opcode.PING, b"")
+    frame = read(b"\x01\x50\x00\x00\x00\x00")
+
+    assert frame == Frame(Opcode.PING, b"")
+    assert frame.header == frame.data
 
 
 @given(st.lists(st.tuples(OPCODES, st.binary(max_size=300)), max_size=5), st.data())
