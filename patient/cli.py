@@ -60,9 +60,7 @@ Config = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text for people.")]
-PatientId = Annotated[
-    str | None, typer.Argument(metavar="[PATIENT_ID]", help="The id that it enrolled with.")
-]
+PatientId = Annotated[str | None, typer.Argument(metavar="PATIENT_ID", help="The id that it enrolled with.")]
 
 
 @app.command()
@@ -73,7 +71,7 @@ def run(patient_id: PatientId = None, config: Config = None, as_json: Json = Fal
     """
     with _one_line_errors():
         settings = _settings(config)
-        _end(_until_signal(_run(patient_id, settings, _tell(as_json))))
+        _end(_until_signal(_run(patient_id, settings, _tell(as_json)), stopped=ExitCode.OK))
 
 
 @app.command()
@@ -95,9 +93,8 @@ def enrol(
     with _one_line_errors():
         settings = _settings(config)
         invited = enrolment.invitation_of(invitation, sys.stdin)
-        if patient_id is not None:
-            enrolment.find_home(patient_id, settings)
-        _end(_until_signal(enrolment.enrol(invited, patient_id, settings, _tell(as_json), Conditions())))
+        work = enrolment.enrol(invited, patient_id, settings, _tell(as_json), Conditions())
+        _end(_until_signal(work, stopped=ExitCode.UNEXPECTED))
 
 
 @app.command("inbox")
@@ -227,19 +224,19 @@ def _tell(as_json: bool) -> Tell:
     return json_lines(sys.stdout) if as_json else Blocks(Console())
 
 
-def _until_signal(work: Coroutine[Any, Any, ExitCode]) -> ExitCode:
-    """Do `work`; SIGTERM and SIGINT end it in good order, which is no error."""
-    return uvloop.run(_interruptible(work))
+def _until_signal(work: Coroutine[Any, Any, ExitCode], stopped: ExitCode) -> ExitCode:
+    """Do `work`; SIGTERM and SIGINT end it in good order, with the code `stopped`."""
+    return uvloop.run(_interruptible(work, stopped))
 
 
-async def _interruptible(work: Coroutine[Any, Any, ExitCode]) -> ExitCode:
+async def _interruptible(work: Coroutine[Any, Any, ExitCode], stopped: ExitCode) -> ExitCode:
     task = asyncio.ensure_future(work)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
         return await task
     except asyncio.CancelledError:
-        return ExitCode.OK
+        return stopped
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from patient.link import Link
 from patient.notices import Tell
 from patient.receipts import DueReceipts
 from patient.settings import PatientSettings
-from patient.verdicts import Ending, InboxFailed, Reason, Situation, Unreachable, Verdict, judge
+from patient.verdicts import Ending, InboxFailed, Reason, Situation, Verdict, judge
 from shared.crypto.secret import Random
 from shared.errors import StorageError
 from shared.logs import get_logger
@@ -63,6 +63,8 @@ class Device:
         home: its directory, whose lock the caller holds.
         identity: the content of its identity file.
         tell: where notices go.
+
+    `may_be_admitted`: a SESSION_VERIFIER went out, and no sealed refusal came back.
     """
 
     def __init__(
@@ -147,13 +149,12 @@ class Device:
 
     async def _open(self, link: Link) -> bool:
         self._links.append(link)
+        established = False
         try:
             established = await link.open(partial(self._new_connection, link))
-        except BaseException:
-            self._links.remove(link)
-            raise
-        if not established:
-            self._links.remove(link)
+        finally:
+            if not established:
+                self._links.remove(link)
             if link.verifier_sent and not _refused_for_certain(link.ending):
                 self.may_be_admitted = True
         return established
@@ -239,5 +240,5 @@ class Device:
 
 
 def _refused_for_certain(ending: Ending) -> bool:
-    """Whether the doctor cannot have admitted this device on the connection that ended so."""
-    return isinstance(ending, Unreachable) or (isinstance(ending, Alerted) and ending.authentic)
+    """Whether the doctor has said, and nobody else can have, that it does not admit this device."""
+    return isinstance(ending, Alerted) and ending.authentic

@@ -17,11 +17,11 @@ from patient.backoff import Backoff
 from patient.device import Conditions, Device
 from patient.exit_codes import ExitCode, Refusal
 from patient.identity import DeviceHome, DeviceIdentity, create
-from patient.link import Link
 from patient.notices import Tell
 from patient.settings import PatientSettings
 from patient.slots import DeviceLock, slots
 from patient.text import moment
+from patient.verdicts import Verdict
 from shared.crypto.suites import suite_by_name
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
@@ -99,28 +99,32 @@ async def enrol(
     """
     identity = create(invitation, suite_by_name(settings.suite), patient_id, conditions.random)
     home = DeviceHome(private_directory(Path(settings.state_dir)) / identity.patient_id)
-    fresh = not home.has_identity
     private_directory(home.path)
     with DeviceLock.acquire(home):
+        fresh = not home.has_identity
         if not fresh:
             identity = _invited_again(home, invitation)
         home.save(identity)
-        async with Device(home, identity, settings, tell, conditions) as device:
-            outcome = await device.connect()
-        if isinstance(outcome, Link):
-            doctor = identity.doctor
-            tell(notices.Enrolled(identity.patient_id, doctor.doctor_id, doctor.fingerprints()))
-            return ExitCode.OK
+        device = Device(home, identity, settings, tell, conditions)
+        try:
+            async with device:
+                outcome = await device.connect()
+        finally:
+            if fresh and not device.may_be_admitted:
+                shutil.rmtree(home.path)
+    if isinstance(outcome, Verdict):
         if device.may_be_admitted:
-            tell(
-                notices.Waiting(
-                    "The doctor may have admitted this device all the same: "
-                    f"`telemed-patient run {identity.patient_id}` finds out and finishes the enrolment."
-                )
-            )
-        elif fresh:
-            shutil.rmtree(home.path)
+            tell(notices.Waiting(_UNCERTAIN.format(identity.patient_id)))
         return outcome.code
+    doctor = identity.doctor
+    tell(notices.Enrolled(identity.patient_id, doctor.doctor_id, doctor.fingerprints()))
+    return ExitCode.OK
+
+
+_UNCERTAIN = (
+    "The doctor may have admitted this device all the same: `telemed-patient run {}` finds out, "
+    "and finishes the enrolment."
+)
 
 
 def _invited_again(home: DeviceHome, invitation: Invitation) -> DeviceIdentity:
@@ -179,6 +183,8 @@ async def identity_for(
     path = Path(settings.invitation_file) if settings.invitation_file is not None else None
     if home.has_identity:
         identity = home.load()
+        if patient_id not in (None, identity.patient_id):
+            raise UserError(f"{home.path} holds the device {identity.patient_id!r}, not {patient_id!r}.")
         renewed = _renewed(identity, path)
         if renewed is not identity:
             home.save(renewed)

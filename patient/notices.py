@@ -139,7 +139,9 @@ class Blocks:
 
     def _show(self, what: RenderableType) -> None:
         with self._console.capture() as captured:
-            self._console.print(what)
+            self._console.print(
+                what, soft_wrap=isinstance(what, Text)
+            )  # lines of text are the terminal's to wrap
         _write(self._console.file, captured.get())
 
 

@@ -221,7 +221,10 @@ def _judge_failure(failed: Failed, at: Situation) -> Verdict:
 def _refused(authentic: bool, at: Situation) -> Verdict:
     seems = "refuses" if authentic else "seems to refuse"
     if at.enrolling:
-        sentence = f"The doctor {seems} this invitation for {at.patient_id}. Ask it for a new one."
+        sentence = (
+            f"The doctor {seems} the invitation of {at.patient_id}: it may be used, withdrawn or out of date. "
+            "Ask for a new one."
+        )
         return Verdict(Reason.INVITATION_REFUSED, sentence)
     sentence = (
         f"The doctor {seems} {at.patient_id}: it may not know this device's key (any more). "
