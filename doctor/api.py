@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -220,12 +223,33 @@ def write_token(state_dir: str) -> str:
     return token
 
 
-def create_server(gateway: Gateway, state_dir: str) -> uvicorn.Server:
+class ApiServer(uvicorn.Server):
+    """uvicorn without its own signal handlers; logs when it listens."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the service's business."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        _log.info("api ready", path=self.config.uds or "")
+
+
+def create_server(gateway: Gateway, state_dir: str) -> ApiServer:
     """The HTTP server on the Unix socket; `await server.serve()` runs it until `should_exit` is set."""
     path = api_directory(state_dir) / SOCKET_NAME
     app = create_app(gateway, write_token(state_dir))
     # The socket itself is made world-writable by uvicorn: the directory's mode is what guards it.
-    config = uvicorn.Config(
-        app, uds=str(path), log_config=None, log_level="warning", access_log=False, lifespan="off"
+    return ApiServer(
+        uvicorn.Config(
+            app,
+            uds=str(path),
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=2,
+        )
     )
-    return uvicorn.Server(config)

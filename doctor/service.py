@@ -22,8 +22,7 @@ async def serve(settings: DoctorSettings) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
-        # `_serve` and not `serve`: the latter installs uvicorn's own signal handlers over ours.
-        serving = asyncio.create_task(server._serve())
+        serving = asyncio.create_task(server.serve())
         stopped = asyncio.create_task(stopping.wait())
         await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True

@@ -1,0 +1,65 @@
+"""`telemed-lab`: the simulated network on a laptop.
+
+Exit codes: 0 every step was verified · 1 a step was not · 2 usage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+from lab.demo import DemoPlan, run_demo
+from lab.processes import ScenarioFailed
+from lab.story import Story
+from shared.crypto.suites import DEFAULT_SUITE, suite_by_name
+from shared.errors import UserError
+
+app = typer.Typer(no_args_is_help=True, help=__doc__, rich_markup_mode=None)
+
+
+@app.callback()
+def options() -> None:
+    """Keeps `demo` a command of its own while it is the only one."""
+
+
+@app.command()
+def demo(
+    patients: Annotated[int, typer.Option(min=2, max=200, help="How many patient processes.")] = 5,
+    suite: Annotated[str, typer.Option(help="The cryptographic suite that all use.")] = DEFAULT_SUITE.name,
+    message: Annotated[
+        str, typer.Option(help="The text to broadcast.")
+    ] = "Please take your medication at noon.",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on the last line.")] = False,
+) -> None:
+    """A doctor and N patients as local processes: every step of the protocol, shown and verified."""
+    suite_by_name(suite)
+    with tempfile.TemporaryDirectory(prefix="telemed-demo-") as directory:
+        plan = DemoPlan(patients, suite, message, Path(directory))
+        console = Console(stderr=as_json)
+        result = asyncio.run(run_demo(plan, Story(console)))
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
+    else:
+        console.print(f"\n[bold green]Every step was verified[/] in {result.seconds} s.", highlight=False)
+
+
+def main() -> int:
+    """The program; returns its exit code."""
+    try:
+        app()
+    except ScenarioFailed as error:
+        sys.stderr.write(f"telemed-lab: {error}\n")
+        return 1
+    except UserError as error:
+        sys.stderr.write(f"telemed-lab: {error}\n")
+        return 2
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 1
+    return 0
