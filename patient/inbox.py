@@ -77,6 +77,7 @@ class Inbox:
         on_applied: Callable[[StoredMessage], None],
         on_failed: Callable[[BaseException], None],
     ) -> None:
+        self._path = path
         self._writer = Writer(path, _MIGRATIONS)
         self._sealer = sealer
         self._on_applied = on_applied
@@ -100,7 +101,10 @@ class Inbox:
 
     async def reload(self) -> None:
         """Wait for all jobs, then start again from what the disk holds; only while no connection is open. Raises StorageError."""
-        self._committed = await self._writer.submit(_read_positions)
+        try:
+            self._committed = await self._writer.submit(_read_positions)
+        except sqlite3.Error as error:
+            raise StorageError(f"{self._path} is no inbox: {error}") from error
         self._submitted = dict(self._committed)
 
     async def settle(self) -> None:

@@ -1,0 +1,227 @@
+"""The inbox applies a message exactly once, tells only what is committed, and never skips a failed one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from patient import inbox
+from patient.inbox import Inbox, StoredMessage
+from shared.errors import StorageError
+from shared.protocol.events import MessageReceived
+from shared.storage.sealed import Sealer
+from shared.wire.messages import Envelope, Stream, TargetKind
+
+EVERYONE = Stream(TargetKind.GROUP, "everyone")
+MINE = Stream(TargetKind.PATIENT, "alice")
+SEALER = Sealer(bytes(32), os.urandom)
+NOW = 1_800_000_000_000
+
+
+def received(
+    number: int, body: bytes | None = b"take two", stream: Stream = EVERYONE, direct: bool = False
+) -> MessageReceived:
+    """A verified message."""
+    envelope = Envelope("doctor", "", stream, "", number, number - 1, NOW - 5, NOW + 5, 1, bytes(32))
+    return MessageReceived(envelope, body, direct)
+
+
+class Watched:
+    """An inbox and what it told."""
+
+    def __init__(self, path: Path) -> None:
+        self.applied: list[StoredMessage] = []
+        self.failed: list[BaseException] = []
+        self.inbox = Inbox(path, SEALER, self.applied.append, self.failed.append)
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers applied."""
+        return [message.number for message in self.applied]
+
+
+def using(path: Path, work: Callable[[Watched], Awaitable[None] | None]) -> Watched:
+    """Open the inbox, do something, wait until all is settled, close it."""
+
+    async def main() -> Watched:
+        watched = Watched(path)
+        async with watched.inbox:
+            result = work(watched)
+            if result is not None:
+                await result
+            await watched.inbox.settle()
+        return watched
+
+    return asyncio.run(main())
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the database is."""
+    return tmp_path / "inbox.db"
+
+
+def test_a_message_is_stored_and_told_once(path: Path) -> None:
+    """The second copy, from another connection, changes nothing."""
+
+    def twice(watched: Watched) -> None:
+        watched.inbox.store(received(7), NOW)
+        watched.inbox.store(received(7), NOW + 1)
+
+    watched = using(path, twice)
+
+    expected = StoredMessage(EVERYONE, 7, NOW - 5, NOW, False, b"take two")
+    assert watched.applied == [expected]
+    assert inbox.read(path, SEALER) == [expected]
+
+
+def test_a_message_is_applied_once_across_restarts(path: Path) -> None:
+    """What the doctor sends again after a restart is known."""
+    using(path, lambda watched: watched.inbox.store(received(7), NOW))
+
+    again = using(path, lambda watched: watched.inbox.store(received(7), NOW))
+
+    assert again.applied == []
+    assert again.inbox.position(EVERYONE) == 7
+
+
+def test_nothing_is_told_before_the_commit(path: Path) -> None:
+    """An acknowledgement of `on_applied` is an acknowledgement of what is on the disk."""
+
+    async def work(watched: Watched) -> None:
+        watched.inbox.store(received(7), NOW)
+        assert (watched.applied, watched.inbox.position(EVERYONE)) == ([], 0)
+        await watched.inbox.settle()
+        assert watched.numbers == [7]
+        assert len(inbox.read(path, SEALER)) == 1
+
+    using(path, work)
+
+
+def test_an_expired_message_is_a_number_without_a_body(path: Path) -> None:
+    """It moves the position and has nothing to show."""
+    watched = using(path, lambda watched: watched.inbox.store(received(7, None), NOW))
+
+    assert [message.body for message in inbox.read(path, SEALER)] == [None]
+    assert watched.inbox.position(EVERYONE) == 7
+
+
+def test_streams_have_positions_of_their_own(path: Path) -> None:
+    """A private message does not move the group's position."""
+
+    def work(watched: Watched) -> None:
+        watched.inbox.store(received(7), NOW)
+        watched.inbox.store(received(3, stream=MINE, direct=True), NOW)
+
+    positions = using(path, work).inbox.positions()
+
+    assert (positions[EVERYONE], positions[MINE]) == (7, 3)
+
+
+def test_a_start_number_raises_the_position_and_nothing_lowers_it(path: Path) -> None:
+    """The position is max(own, start), and it survives a restart."""
+
+    def work(watched: Watched) -> None:
+        watched.inbox.begin(EVERYONE, 5)
+        watched.inbox.begin(EVERYONE, 3)
+        watched.inbox.store(received(4), NOW)
+
+    watched = using(path, work)
+
+    assert watched.applied == []
+    assert using(path, lambda _: None).inbox.position(EVERYONE) == 5
+
+
+def test_positions_are_copies(path: Path) -> None:
+    """A connection that runs ahead of the commits does not move the inbox."""
+    box = using(path, lambda watched: watched.inbox.store(received(7), NOW)).inbox
+
+    box.positions().raise_to(EVERYONE, 99)
+
+    assert box.position(EVERYONE) == 7
+
+
+def test_bodies_rest_sealed(path: Path) -> None:
+    """The text is nowhere in the files."""
+    using(path, lambda watched: watched.inbox.store(received(7, b"canary in the inbox"), NOW))
+    files = b"".join(each.read_bytes() for each in path.parent.iterdir())
+
+    assert b"canary" not in files
+
+
+def test_a_body_that_was_moved_does_not_open(path: Path) -> None:
+    """A body opens only in its own row."""
+    using(path, lambda watched: watched.inbox.store(received(7), NOW))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE messages SET number = 8")
+
+    with pytest.raises(StorageError, match=r"messages\.body"):
+        inbox.read(path, SEALER)
+
+
+def test_nothing_behind_a_failed_message_is_stored(path: Path) -> None:
+    """The disk refuses one message and takes the next: then the next is refused too, and both come again."""
+
+    async def work(watched: Watched) -> None:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(
+                "CREATE TRIGGER full BEFORE INSERT ON messages WHEN NEW.number = 8 "
+                "BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+            )
+        for number in (7, 8, 9):
+            watched.inbox.store(received(number), NOW)
+        await watched.inbox.settle()
+        watched.inbox.store(received(10), NOW)
+        await watched.inbox.settle()
+        assert watched.numbers == [7]
+        assert [type(error) for error in watched.failed] == [
+            sqlite3.IntegrityError,
+            StorageError,
+            StorageError,
+        ]
+
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("DROP TRIGGER full")
+        await watched.inbox.reload()
+        for number in (8, 9, 10):
+            watched.inbox.store(received(number), NOW)
+
+    watched = using(path, work)
+
+    assert watched.numbers == [7, 8, 9, 10]
+
+
+def test_an_inbox_that_was_never_written_is_empty(path: Path) -> None:
+    """A device that has not run yet has no database."""
+    assert inbox.read(path, SEALER) == []
+
+
+def test_a_foreign_database_is_an_error_that_names_it(path: Path) -> None:
+    """Something else stands at the place."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE other (x)")
+    path.chmod(0o600)
+
+    with pytest.raises(StorageError, match=r"inbox\.db cannot be read"):
+        inbox.read(path, SEALER)
+
+
+def test_an_inbox_that_cannot_be_read_is_not_opened(path: Path) -> None:
+    """It opens, but its positions are gone: the writer is closed again and the error is raised."""
+    using(path, lambda _: None)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE positions")
+
+    with pytest.raises(StorageError, match="is no inbox: no such table"):
+        using(path, lambda _: None)
+
+
+def test_no_repr_shows_a_body() -> None:
+    """A patient's data has no place in a log."""
+    assert "take two" not in repr(StoredMessage(EVERYONE, 1, 0, 0, False, b"take two"))
