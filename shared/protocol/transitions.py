@@ -3,7 +3,7 @@
 Two rules. Only this file assigns a state. What the table does not list is refused: a missing key is the peer's fault
 where it is a received opcode (V-005), and ours where it is an act of our own program.
 
-The table is data, so the diagram and the tables in SPEC.md are generated from it (`python -m shared.protocol.transitions`)
+The table is data, so the diagram and the tables in SPEC.md are generated from it (`python -m shared.spec_tables`)
 and cannot lie. Side effects are methods of the connections, never cells of the table.
 """
 
