@@ -14,13 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, unique
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from shared.crypto import kdf
 from shared.crypto.kdf import Label
 from shared.crypto.signatures import SIGNERS, SigningKey
 from shared.errors import CryptoError, StorageError
+from shared.storage.keyfile import sync_directory
 from shared.storage.sqlite import open_reader
 
 GENESIS = bytes(32)
@@ -46,13 +49,16 @@ class Action(Enum):
     RECEIPT_IMPOSSIBLE = "receipt-impossible"
 
 
-class Head(msgspec.Struct, frozen=True):
-    """The end of the chain at one moment, signed with the doctor's P-256 key."""
+_Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
-    sequence: int
-    hash: str
-    time: int
-    signature: str
+
+class Head(msgspec.Struct, frozen=True):
+    """The end of the chain at one moment, signed with the doctor's P-256 key. Hash and signature in hexadecimal digits."""
+
+    sequence: _Number
+    hash: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+    time: _Number
+    signature: Annotated[str, Meta(pattern=r"\A([0-9a-f]{2})*\Z")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,24 +109,53 @@ def export_head(
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Append one line and make it durable.
+    """Append one line and make it durable. What a crash has left of a line before it is taken away first.
 
     Raises:
-        StorageError: the file cannot be written.
+        StorageError: the file cannot be written, or not whole.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.write(descriptor, line + b"\n")
+            _drop_torn_line(descriptor)
+            written = os.write(descriptor, line + b"\n")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        sync_directory(path.parent)
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+    if written <= len(line):
+        raise StorageError(f"{path} cannot be written: the volume took {written} of {len(line) + 1} bytes")
+
+
+def _drop_torn_line(descriptor: int) -> None:
+    """Nobody was told that a line without its end was written; left there, it would spoil the next one."""
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        os.ftruncate(descriptor, os.pread(descriptor, size, 0).rfind(b"\n") + 1)
+
+
+def read_lines(path: Path) -> list[bytes]:
+    """The whole lines of a file that `append_line` has written; none where there is no file.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    try:
+        return path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def verify(db: sqlite3.Connection, directory: Path, public_key: bytes, algorithm: int) -> Verdict:
-    """Recompute the chain and hold the signed heads against it."""
+    """Recompute the chain and hold the signed heads against it.
+
+    Raises:
+        StorageError: the heads file cannot be read, or a line of it is damaged; names it.
+    """
     entries, previous = 0, GENESIS
     hashes: dict[int, str] = {0: GENESIS.hex()}
     rows = db.execute(
@@ -167,20 +202,12 @@ def _head_parts(sequence: int, digest: bytes, time: int) -> tuple[bytes, bytes, 
 
 
 def _read_heads(path: Path) -> list[Head]:
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error.strerror}") from error
     heads = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         try:
             heads.append(msgspec.json.decode(line, type=Head))
         except msgspec.DecodeError as error:
-            # A torn last line is what a crash in the middle of an append leaves; anywhere else it is damage.
-            if number < len(lines):
-                raise StorageError(f"{path}, line {number}, is damaged: {error}") from error
+            raise StorageError(f"{path}, line {number}, is damaged: {error}") from error
     return heads
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from doctor.audit import append_line
+from doctor.audit import append_line, read_lines
 from shared.errors import StorageError, UserError
 
 JOURNAL_FILE = "journal.jsonl"
@@ -53,14 +53,8 @@ class Journal:
             self.append(patient_id, now)
 
     def _read(self) -> set[str]:
+        # A line that a crash has torn is not among them; its revocation is in the database and is noted again.
         try:
-            lines = self._path.read_bytes().splitlines()
-        except FileNotFoundError:
-            return set()
-        try:
-            # A last line without its end was torn by a crash; its revocation is in the database and is noted again.
-            return {
-                msgspec.json.decode(line, type=Revocation).revoked for line in lines if line.endswith(b"}")
-            }
+            return {msgspec.json.decode(line, type=Revocation).revoked for line in read_lines(self._path)}
         except msgspec.DecodeError as error:
             raise StorageError(f"{self._path} is damaged: {error}") from error

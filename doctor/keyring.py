@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shared.crypto.signatures import SIGNERS, Algorithm, SigningKey, fingerprint
+from shared.crypto.signatures import SIGNERS, Algorithm, SigningKey
 from shared.crypto.suites import SUITES, SuiteId
+from shared.errors import InvalidElement, StorageError
 from shared.protocol.invitations import DoctorKey
 from shared.storage.keyfile import private_directory, read_private, write_private
 
@@ -34,11 +35,6 @@ class Keyring:
         """What patients pin."""
         return [DoctorKey(algorithm, key.public) for algorithm, key in self.signing.items()]
 
-    @property
-    def fingerprints(self) -> dict[str, str]:
-        """For people to compare."""
-        return {a.name.lower(): fingerprint(a, key.public) for a, key in self.signing.items()}
-
 
 def load_or_create(state_dir: Path, suites: frozenset[SuiteId], random: Callable[[int], bytes]) -> Keyring:
     """Read the keys below `state_dir`, making those that are missing.
@@ -47,7 +43,7 @@ def load_or_create(state_dir: Path, suites: frozenset[SuiteId], random: Callable
 
     Raises:
         UserError: a file's mode or owner is too loose; says what to run.
-        StorageError: a file cannot be read or written.
+        StorageError: a file cannot be read or written, or is damaged.
     """
     directory = private_directory(state_dir / "keys")
     algorithms = {Algorithm.ECDSA_P256} | {SUITES[suite].signer.algorithm for suite in suites}
@@ -56,8 +52,29 @@ def load_or_create(state_dir: Path, suites: frozenset[SuiteId], random: Callable
         signer, path = SIGNERS[algorithm], directory / _FILES[algorithm]
         if not path.exists():
             write_private(path, signer.export(signer.generate(random)))
-        signing[algorithm] = signer.load(read_private(path))
-    storage = directory / _STORAGE_FILE
-    if not storage.exists():
-        write_private(storage, random(STORAGE_KEY_SIZE))
-    return Keyring(signing, read_private(storage))
+        signing[algorithm] = load_signing_key(state_dir, algorithm)
+    path = directory / _STORAGE_FILE
+    if not path.exists():
+        write_private(path, random(STORAGE_KEY_SIZE))
+    storage = read_private(path)
+    if len(storage) != STORAGE_KEY_SIZE:
+        raise _damaged(path, f"it has {len(storage)} bytes instead of {STORAGE_KEY_SIZE}")
+    return Keyring(signing, storage)
+
+
+def load_signing_key(state_dir: Path, algorithm: Algorithm) -> SigningKey:
+    """Read one signature key; never makes one.
+
+    Raises:
+        UserError: as `load_or_create`. StorageError: it does not exist, or is damaged.
+    """
+    path = state_dir / "keys" / _FILES[algorithm]
+    try:
+        return SIGNERS[algorithm].load(read_private(path))
+    except InvalidElement as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, cause: str) -> StorageError:
+    # Never replaced by a new key: the patients have pinned the old one, and what is stored is sealed under it.
+    return StorageError(f"{path} is damaged ({cause}); put it back from a backup")

@@ -22,27 +22,28 @@ from shared.wire.opcodes import Opcode
 
 TIMEOUT = 3.0
 
+# What listens on every address is asked on this machine's own; `::` takes no IPv4.
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104  compared, not bound
+
 
 def probe(settings: DoctorSettings) -> None:
     """Do KEY_EXCHANGE and judge the reply.
 
     Raises:
         UserError: the port does not answer, or not as this doctor.
+        StorageError: there is no key to judge it by: no doctor has run on this `state_dir`.
     """
     suite = suite_by_name(settings.suites[0])
-    if not Path(settings.state_dir, "keys").is_dir():
-        raise UserError(f"No doctor has run on {settings.state_dir} yet.")
-    keys = keyring.load_or_create(Path(settings.state_dir), frozenset({suite.id}), secrets.token_bytes)
-    algorithm = suite.signer.algorithm
+    key = keyring.load_signing_key(Path(settings.state_dir), suite.signer.algorithm)
     identity = Identity(
         patient_id="probe",
-        key=keys.signing[algorithm],
+        key=key,
         suite=suite,
         doctor_id=settings.doctor_id,
-        doctor_key=keys.signing[algorithm].public,
+        doctor_key=key.public,
     )
     hello = patient_handshake.start(identity, secrets.token_bytes)
-    host = "127.0.0.1" if settings.listen_host in ("0.0.0.0", "::", "") else settings.listen_host  # noqa: S104  compared
+    host = _LOOPBACK.get(settings.listen_host, settings.listen_host)
     reply = _exchange(host, settings.listen_port, hello.m1)
     if reply.opcode is not Opcode.KEY_EXCHANGE_REPLY:
         raise UserError(f"The device port answered with {reply.opcode.name}.")

@@ -1,0 +1,438 @@
+"""A bench for the doctor: a running gateway on a free loopback port, and devices made of the real protocol and real sockets.
+
+Nothing here sleeps. Everything that happens, an event at a device or a line in the doctor's log, rings one bell, and a
+test waits until what it wants to see is true. The log runs in strict mode: a field that is not on the allow-list fails the test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import secrets
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+from doctor import audit
+from doctor.answers import BroadcastAnswer, BroadcastOrder, InviteOrder, Origin
+from doctor.audit import Verdict
+from doctor.database import MIGRATIONS
+from doctor.fanout import Fanout
+from doctor.gateway import Gateway, open_gateway
+from doctor.sessions import Session
+from doctor.settings import DoctorSettings
+from doctor.visits import House
+from shared import logs
+from shared.crypto.signatures import Algorithm, SigningKey, fingerprint
+from shared.crypto.suites import DEFAULT_SUITE, Suite
+from shared.net.stream import Stream, clock
+from shared.protocol import invitations
+from shared.protocol.envelopes import Positions, Reader
+from shared.protocol.epochs import Epoch
+from shared.protocol.events import (
+    Alerted,
+    Disconnected,
+    EpochBegun,
+    Event,
+    Failed,
+    MessageReceived,
+    Receipted,
+    Verified,
+)
+from shared.protocol.invitations import Invitation, derived_id
+from shared.protocol.patient_connection import PatientConnection
+from shared.protocol.patient_handshake import Enrolment, Identity
+from shared.storage.sqlite import Writer, open_database, open_reader
+from shared.wire.messages import Position, TargetKind
+from shared.wire.messages import Stream as MessageStream
+from shared.wire.opcodes import DisconnectReason, Opcode
+from tests.protocol_bench import events_of, split
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+LIMIT_S = 20.0  # a test that waits longer waits for something that will not happen
+ME = Origin("test")
+EVERYONE = MessageStream(TargetKind.GROUP, "everyone")
+
+__all__ = ["Alerted", "Disconnected", "Failed", "Receipted", "Verified"]
+
+
+class Bell:
+    """Wakes whoever waits, each time that anything has happened."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    def ring(self) -> None:
+        """Something has happened."""
+        waiting, self._waiting = self._waiting, set()
+        for future in waiting:
+            if not future.done():
+                future.get_loop().call_soon_threadsafe(_wake, future)
+
+    async def until(self, holds: Callable[[], object], what: str = "the condition") -> None:
+        """Wait until `holds()` is true."""
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                while not holds():
+                    future = asyncio.get_running_loop().create_future()
+                    self._waiting.add(future)
+                    await future
+        except TimeoutError as error:
+            raise AssertionError(f"{what} did not come true; the doctor's log: {LOG.lines[-20:]}") from error
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+BELL = Bell()
+
+
+class LogBook:
+    """What the doctor has logged, as it passed the allow-list."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def open(self) -> None:
+        """Log into this book from now on, strictly."""
+        self.lines = []
+        logs.configure("debug", "json", strict=True)
+        processors = [*structlog.get_config()["processors"][:-1], self._keep]
+        structlog.configure(processors=processors)
+
+    def _keep(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        self.lines.append(dict(event))
+        BELL.ring()
+        raise structlog.DropEvent
+
+    def find(self, event: str, **fields: object) -> list[dict[str, Any]]:
+        """The lines with this event and these fields."""
+        return [
+            line
+            for line in self.lines
+            if line["event"] == event and all(line.get(name) == value for name, value in fields.items())
+        ]
+
+    async def until(self, event: str, count: int = 1, **fields: object) -> dict[str, Any]:
+        """Wait for the `count`-th such line."""
+        await BELL.until(lambda: len(self.find(event, **fields)) >= count, f"log line {event!r} {fields}")
+        return self.find(event, **fields)[count - 1]
+
+
+LOG = LogBook()
+
+
+def on_a_loop(test: Callable[P, Coroutine[None, None, None]]) -> Callable[P, None]:
+    """Run an asynchronous test on a loop of its own; what only the loop was told of fails the test too."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        troubles: list[dict[str, Any]] = []
+
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _, context: troubles.append(context))
+            async with asyncio.timeout(LIMIT_S):
+                await test(*args, **kwargs)
+
+        asyncio.run(main())
+        assert troubles == []
+
+    return run
+
+
+class TappedStream(Stream[PatientConnection]):
+    """A stream that keeps a copy of what comes off the wire."""
+
+    tapped = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Copy, and pass on."""
+        self.tapped += data
+        super().data_received(data)
+
+
+@dataclass
+class Shown:
+    """One message that a device has applied. `body` None: it came too late to be shown."""
+
+    number: int
+    body: bytes | None
+    direct: bool
+
+
+class Device:
+    """A patient made of the real protocol: it applies messages, keeps its positions, and acknowledges.
+
+    Args:
+        invitation: what it pins, and by which it enrols.
+        patient_id: None: the derived id of a fleet patient.
+    """
+
+    def __init__(
+        self,
+        invitation: Invitation,
+        patient_id: str | None = None,
+        suite: Suite = DEFAULT_SUITE,
+        key: SigningKey | None = None,
+    ) -> None:
+        self.invitation = invitation
+        self.suite = suite
+        self.key = key or suite.signer.generate(secrets.token_bytes)
+        self.fingerprint = fingerprint(self.key.algorithm, self.key.public)
+        self.patient_id = patient_id or invitation.patient_id or derived_id(self.fingerprint)
+        self.positions = Positions()
+        self.inbox: dict[str, list[Shown]] = {}
+        self.events: list[Event] = []
+        self.epochs: list[Epoch] = []  # every epoch whose secret this device ever held
+        self.acknowledges = True
+        self.closed = 0
+        self.stream: TappedStream | None = None
+
+    def identity(self) -> Identity:
+        """Who it is, as the handshake wants it."""
+        pinned = self.invitation.doctor_key(self.suite.signer.algorithm)
+        assert pinned is not None
+        enrolment = Enrolment(self.invitation.invitation_id, self.invitation.secret)
+        return Identity(
+            self.patient_id, self.key, self.suite, self.invitation.doctor_id, pinned, enrolment, 45_000
+        )
+
+    def connection(self) -> PatientConnection:
+        """A new connection of this device."""
+        envelope_key = self.invitation.doctor_key(Algorithm.ECDSA_P256)
+        assert envelope_key is not None
+        reader = Reader(self.patient_id, self.fingerprint, self.invitation.doctor_id, envelope_key)
+        return PatientConnection(self.identity(), reader, self.positions, clock(), secrets.token_bytes)
+
+    async def connect(self, port: int) -> TappedStream:
+        """Open a connection to the doctor; what comes of it, the events tell."""
+        loop = asyncio.get_running_loop()
+
+        def make() -> TappedStream:
+            stream = TappedStream(
+                self.connection(), lambda events: self._on_events(stream, events), self._on_closed
+            )
+            return stream
+
+        _, self.stream = await loop.create_connection(make, "127.0.0.1", port)
+        return self.stream
+
+    def _on_events(self, stream: TappedStream, events: list[Event]) -> None:
+        self.events += events
+        for event in events:
+            if isinstance(event, EpochBegun):
+                self.epochs.append(stream.connection._epochs._by_group[event.group])
+            elif isinstance(event, MessageReceived):
+                self._apply(stream, event)
+        BELL.ring()
+
+    def _apply(self, stream: TappedStream, event: MessageReceived) -> None:
+        envelope = event.envelope
+        shown = Shown(envelope.number, event.body, event.direct)
+        self.inbox.setdefault(envelope.stream.name, []).append(shown)
+        if self.acknowledges and not stream.connection.ended:
+            self.acknowledge(envelope.stream, envelope.number, event.body is None)
+
+    def acknowledge(self, of: MessageStream, number: int, expired: bool = False) -> None:
+        """Send a receipt."""
+        assert self.stream is not None
+        self.stream.connection.acknowledge([Position(of, number, [number] if expired else [])])
+        asyncio.get_running_loop().call_soon(self.stream.flush)
+
+    def _on_closed(self) -> None:
+        self.closed += 1
+        BELL.ring()
+
+    # What a test waits for and looks at
+
+    async def until(self, holds: Callable[[Device], object], what: str = "what the device waits for") -> None:
+        """Wait until something is true of this device."""
+        await BELL.until(lambda: holds(self), f"{what} ({self.patient_id}, {self.events[-5:]})")
+
+    async def gone(self) -> None:
+        """Wait until its connection is closed."""
+        before = self.stream
+        await self.until(lambda _: before is None or (not before.open and before._transport is None), "the end")
+
+    def cut(self) -> None:
+        """Cut the link without a word."""
+        assert self.stream is not None
+        self.stream.abort()
+
+    def bodies(self, group: str = "everyone") -> list[bytes | None]:
+        """The bodies it has applied, in order."""
+        return [shown.body for shown in self.inbox.get(group, [])]
+
+    def count(self, kind: type[Any]) -> int:
+        """How many events of a kind it has seen."""
+        return len(events_of(kind, self.events))
+
+    def epoch(self, group: str = "everyone") -> int:
+        """The last epoch it was given."""
+        numbers = [begun.epoch for begun in events_of(EpochBegun, self.events) if begun.group == group]
+        return numbers[-1] if numbers else 0
+
+    @property
+    def broadcasts(self) -> list[bytes]:
+        """The BROADCAST frames that came off the wire of its present connection."""
+        assert self.stream is not None
+        whole = self.stream.tapped
+        return [frame for frame in split(whole) if frame[1] == Opcode.BROADCAST]
+
+    @property
+    def disconnects(self) -> list[DisconnectReason]:
+        """Why the doctor has ended its sessions."""
+        return [event.reason for event in events_of(Disconnected, self.events)]
+
+    @property
+    def alerts(self) -> list[Alerted]:
+        """The alerts it was told."""
+        return events_of(Alerted, self.events)
+
+
+@dataclass
+class Doctor:
+    """A running gateway, and short ways to its inside."""
+
+    gateway: Gateway
+    devices: list[Device] = field(default_factory=list)
+
+    @property
+    def house(self) -> House:
+        """What its visits share."""
+        return self.gateway._house
+
+    @property
+    def fanout(self) -> Fanout:
+        """Its groups and sessions."""
+        return self.house.fanout
+
+    @property
+    def writer(self) -> Writer:
+        """Its database's writer."""
+        return self.house.writer
+
+    @property
+    def reader(self) -> sqlite3.Connection:
+        """Its database, to look at."""
+        return self.gateway.commands.reader
+
+    def session(self, device: Device) -> Session:
+        """The session that a device has now."""
+        return self.fanout.sessions[device.patient_id]
+
+    async def invite(self, patient: str | None, *groups: str, hours: float | None = None) -> Invitation:
+        """An invitation, as the device reads it."""
+        answer = await self.gateway.commands.invite(InviteOrder(patient, list(groups), hours), ME)
+        return invitations.from_text(answer.invitation)
+
+    async def device(self, patient: str, *groups: str, suite: Suite = DEFAULT_SUITE) -> Device:
+        """A device that is established and holds its groups' keys."""
+        device = Device(await self.invite(patient, *groups), suite=suite)
+        await self.connect(device)
+        await self.attached(device, "everyone", *groups)
+        return device
+
+    async def connect(self, device: Device) -> None:
+        """Let a device connect; nothing is awaited but the socket."""
+        self.devices.append(device)
+        await device.connect(self.gateway.port)
+
+    async def attached(self, device: Device, *groups: str) -> None:
+        """Wait until a device's session stands in the log of each group and holds its present key."""
+
+        def stands() -> bool:
+            session = self.fanout.sessions.get(device.patient_id)
+            return session is not None and all(
+                name in session.attachments
+                and session.attachments[name].cursor is not None
+                and session.attachments[name].held_epoch
+                == self.fanout.groups[name].epoch_number
+                == device.epoch(name)
+                for name in groups or ("everyone",)
+            )
+
+        await BELL.until(stands, f"{device.patient_id} to be attached")
+
+    async def reconnect(self, device: Device) -> None:
+        """Let a device that is away come back, and wait until it is attached."""
+
+        await self.connect(device)
+        await self.attached(device)
+
+    async def broadcast(self, text: str, group: str = "everyone") -> BroadcastAnswer:
+        """Accept a message."""
+        return await self.gateway.commands.broadcast(BroadcastOrder(text, group), ME)
+
+    async def delivered(self, device: Device, number: int) -> None:
+        """Wait until a receipt is committed."""
+        await LOG.until("delivered", patient=device.patient_id, number=number)
+
+    def states(self, message_id: str) -> dict[str, str]:
+        """The receipts of a message."""
+        return {row.patient: row.state for row in self.gateway.commands.receipts(message_id)}
+
+    def audited(self, action: audit.Action) -> list[tuple[str, str]]:
+        """Subject and detail of the audit entries of a kind."""
+        rows = self.reader.execute(
+            "SELECT object, detail FROM audit WHERE action = ? ORDER BY sequence", (action.value,)
+        )
+        return rows.fetchall()
+
+    async def settled(self) -> None:
+        """Wait until everything that was submitted to the database is committed and has had its effect."""
+        for _ in range(3):
+            await self.writer.submit(lambda db: None)
+
+
+def settings_for(directory: Path, **changes: Any) -> DoctorSettings:
+    """Settings for a doctor below a directory, on a free port."""
+    values: dict[str, Any] = {
+        "listen_port": 0,
+        "state_dir": str(directory / "state"),
+        "audit_dir": str(directory / "audit"),
+        "half_open_limit": 512,
+    }
+    return DoctorSettings(**{**values, **changes})
+
+
+@asynccontextmanager
+async def running(directory: Path, **changes: Any) -> AsyncIterator[Doctor]:
+    """A doctor that runs; at the end its devices are hung up and the sockets are waited for."""
+    async with open_gateway(settings_for(directory, **changes)) as gateway:
+        doctor = Doctor(gateway)
+        try:
+            yield doctor
+        finally:
+            await doctor.settled()
+    for device in doctor.devices:
+        if device.stream is not None:
+            device.stream.abort()
+            await device.gone()
+
+
+@contextmanager
+def database(directory: Path) -> Iterator[sqlite3.Connection]:
+    """An empty doctor's database, for the functions that run inside a transaction."""
+    with closing(open_database(directory / "doctor.db", MIGRATIONS)) as db:
+        yield db
+
+
+def verify_audit(directory: Path) -> Verdict:
+    """Judge the audit log of a doctor that has run below a directory."""
+    from doctor.keyring import load_or_create
+
+    keys = load_or_create(directory / "state", frozenset(), secrets.token_bytes)
+    with closing(open_reader(directory / "state" / "doctor.db")) as db:
+        return audit.verify(db, directory / "audit", keys.identity.public, keys.identity.algorithm)

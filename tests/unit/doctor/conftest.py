@@ -1,0 +1,33 @@
+"""Fixtures of the doctor's tests. The bench itself is `tests.doctor_bench`."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.doctor_bench import LOG, LogBook, database
+
+
+@pytest.fixture(autouse=True)
+def log() -> LogBook:
+    """The doctor's log, strict and empty."""
+    LOG.open()
+    return LOG
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """An empty doctor's database."""
+    with database(tmp_path) as connection:
+        yield connection
+
+
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """A directory whose name leaves room for a Unix socket's path of at most 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="td") as name:
+        yield Path(name)

@@ -1,0 +1,246 @@
+"""The audit log: every way of changing what is written is found, and the entry is named."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from doctor import audit
+from doctor.audit import HEADS_FILE, Action, Head
+from shared.crypto.signatures import SIGNERS, Algorithm, SigningKey
+from shared.errors import StorageError
+from tests.crypto_tools import entropy
+
+SIGNER = SIGNERS[Algorithm.ECDSA_P256]
+KEY = SIGNER.generate(entropy("audit"))
+NOW = 1_800_000_000_000
+
+
+def fill(db: sqlite3.Connection, count: int = 5) -> None:
+    """Some entries."""
+    for number in range(count):
+        audit.append(db, NOW + number, "operator", Action.INVITED, f"patient {number}", "by hand")
+
+
+def export(
+    db: sqlite3.Connection, directory: Path, last: Head | None = None, key: SigningKey = KEY
+) -> Head | None:
+    """Export a head."""
+    return audit.export_head(db, directory, key, NOW, last)
+
+
+def judge(db: sqlite3.Connection, directory: Path) -> audit.Verdict:
+    """Verify against the doctor's key."""
+    return audit.verify(db, directory, KEY.public, KEY.algorithm)
+
+
+def test_an_untouched_log_verifies(db: sqlite3.Connection, tmp_path: Path) -> None:
+    """Empty, and with entries and heads."""
+    empty = judge(db, tmp_path)
+    fill(db)
+    export(db, tmp_path)
+
+    assert (empty.entries, empty.heads, empty.first_bad) == (0, 0, None)
+    verdict = judge(db, tmp_path)
+    assert (verdict.entries, verdict.heads, verdict.first_bad, verdict.reason) == (5, 1, None, None)
+
+
+def test_sequence_numbers_count_up_from_one(db: sqlite3.Connection) -> None:
+    """Without a gap."""
+    numbers = [audit.append(db, NOW, "operator", Action.STARTED, "doctor") for _ in range(3)]
+
+    assert numbers == [1, 2, 3]
+
+
+def swap(db: sqlite3.Connection) -> None:
+    """Exchange entries 2 and 4, their hashes included."""
+    db.execute("UPDATE audit SET sequence = -1 WHERE sequence = 2")
+    db.execute("UPDATE audit SET sequence = 2 WHERE sequence = 4")
+    db.execute("UPDATE audit SET sequence = 4 WHERE sequence = -1")
+
+
+EDITS: dict[str, tuple[str, int, str]] = {
+    "time": ("UPDATE audit SET time = time + 1 WHERE sequence = 3", 3, "was changed"),
+    "actor": ("UPDATE audit SET actor = 'nobody' WHERE sequence = 3", 3, "was changed"),
+    "action": ("UPDATE audit SET action = 'retired' WHERE sequence = 3", 3, "was changed"),
+    "object": ("UPDATE audit SET object = 'eve' WHERE sequence = 1", 1, "was changed"),
+    "detail": ("UPDATE audit SET detail = '' WHERE sequence = 5", 5, "was changed"),
+    "hash": ("UPDATE audit SET hash = zeroblob(32) WHERE sequence = 3", 3, "was changed"),
+    "deleted in the middle": ("DELETE FROM audit WHERE sequence = 3", 3, "is missing"),
+    "deleted at the start": ("DELETE FROM audit WHERE sequence = 1", 1, "is missing"),
+    "cut at the end": ("DELETE FROM audit WHERE sequence > 3", 4, "the log was cut"),
+    "emptied": ("DELETE FROM audit", 1, "the log was cut"),
+    "moved text": (
+        "UPDATE audit SET actor = 'operatorin', action = 'vited' WHERE sequence = 2",
+        2,
+        "changed",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_each_change_is_found_and_named(db: sqlite3.Connection, tmp_path: Path, name: str) -> None:
+    """The first entry that does not fit is the one that was touched."""
+    statement, bad, reason = EDITS[name]
+    fill(db)
+    export(db, tmp_path)
+    assert judge(db, tmp_path).first_bad is None
+
+    db.execute(statement)
+
+    verdict = judge(db, tmp_path)
+    assert verdict.first_bad == bad
+    assert verdict.reason is not None
+    assert reason in verdict.reason
+
+
+def test_a_new_order_is_found(db: sqlite3.Connection, tmp_path: Path) -> None:
+    """Entries that change places no longer follow one another."""
+    fill(db)
+
+    swap(db)
+
+    assert judge(db, tmp_path).first_bad == 2
+
+
+def test_without_a_head_a_cut_end_cannot_be_seen(db: sqlite3.Connection, tmp_path: Path) -> None:
+    """What the heads are for: the chain alone is whole after its end was cut off."""
+    fill(db)
+    db.execute("DELETE FROM audit WHERE sequence > 3")
+
+    assert judge(db, tmp_path).first_bad is None
+
+
+def test_a_chain_that_was_computed_anew_is_a_fork(db: sqlite3.Connection, tmp_path: Path) -> None:
+    """Whoever can write the database can compute hashes, but not sign heads."""
+    fill(db)
+    export(db, tmp_path)
+    db.execute("DELETE FROM audit")
+    for number in range(6):
+        audit.append(db, NOW + number, "operator", Action.INVITED, "somebody else")
+
+    verdict = judge(db, tmp_path)
+    assert verdict.first_bad == 5
+    assert verdict.reason is not None
+    assert "forked" in verdict.reason
+
+
+def test_a_head_of_another_key_is_found(db: sqlite3.Connection, tmp_path: Path) -> None:
+    """Only the doctor signs heads."""
+    fill(db)
+    export(db, tmp_path, key=SIGNER.generate(entropy("eve")))
+
+    verdict = judge(db, tmp_path)
+    assert verdict.first_bad == 5
+    assert verdict.reason == "the signed head for entry 5 is not the doctor's"
+
+
+def test_a_head_stands_in_the_file_once(db: sqlite3.Connection, tmp_path: Path) -> None:
+    """A log that did not move is not signed again; one that did is."""
+    fill(db)
+    first = export(db, tmp_path)
+    second = export(db, tmp_path, first)
+    fill(db, 1)
+    third = export(db, tmp_path, second)
+
+    assert second is first
+    assert third is not None
+    assert third.sequence == 6
+    assert len((tmp_path / HEADS_FILE).read_bytes().splitlines()) == 2
+    assert judge(db, tmp_path).heads == 2
+
+
+def test_an_empty_log_has_no_head(db: sqlite3.Connection, tmp_path: Path) -> None:
+    """There is nothing to sign."""
+    assert export(db, tmp_path) is None
+    assert not (tmp_path / HEADS_FILE).exists()
+
+
+def test_a_torn_last_head_is_a_crash_and_no_attack(db: sqlite3.Connection, tmp_path: Path) -> None:
+    """It is passed over, and the next head takes its place, so that the file stays readable for good."""
+    fill(db)
+    head = export(db, tmp_path)
+    path = tmp_path / HEADS_FILE
+    path.write_bytes(path.read_bytes() + b'{"sequence":6,"ha')
+    assert judge(db, tmp_path).heads == 1
+
+    for _ in range(2):
+        fill(db, 1)
+        head = export(db, tmp_path, head)
+
+    assert judge(db, tmp_path) == audit.Verdict(7, 3, None, None)
+
+
+def test_a_torn_first_line_is_replaced(tmp_path: Path) -> None:
+    """There is no line before it to keep."""
+    path = tmp_path / "lines"
+    path.write_bytes(b'{"torn')
+
+    audit.append_line(path, b"{}")
+
+    assert path.read_bytes() == b"{}\n"
+
+
+def _without_hash(head: dict[str, object]) -> None:
+    head["hash"] = "not hexadecimal"
+
+
+def _negative(head: dict[str, object]) -> None:
+    head["sequence"] = -1
+
+
+def _huge(head: dict[str, object]) -> None:
+    head["sequence"] = 2**70
+
+
+def _bad_signature(head: dict[str, object]) -> None:
+    head["signature"] = "zz"
+
+
+@pytest.mark.parametrize("damage", [_without_hash, _negative, _huge, _bad_signature])
+def test_a_head_that_cannot_be_read_is_damage_named_by_line(
+    db: sqlite3.Connection, tmp_path: Path, damage: Callable[[dict[str, object]], None]
+) -> None:
+    """Never a traceback: whoever damaged the file must not keep the log from being judged by name."""
+    fill(db)
+    head = export(db, tmp_path)
+    path = tmp_path / HEADS_FILE
+    fields = msgspec.json.decode(path.read_bytes(), type=dict[str, object])
+    damage(fields)
+    path.write_bytes(msgspec.json.encode(fields) + b"\n" + msgspec.json.encode(head) + b"\n")
+
+    with pytest.raises(StorageError, match=f"{HEADS_FILE}, line 1, is damaged"):
+        judge(db, tmp_path)
+
+
+def test_a_damaged_whole_last_line_is_no_torn_line(db: sqlite3.Connection, tmp_path: Path) -> None:
+    """A crash leaves a line without its end; a line that has one was damaged."""
+    fill(db)
+    (tmp_path / HEADS_FILE).write_bytes(b"rubbish\n")
+
+    with pytest.raises(StorageError, match="line 1, is damaged"):
+        judge(db, tmp_path)
+
+
+def test_a_heads_file_that_cannot_be_read_or_written_is_named(db: sqlite3.Connection, tmp_path: Path) -> None:
+    """Here: because it is a directory."""
+    fill(db)
+    (tmp_path / HEADS_FILE).mkdir()
+
+    with pytest.raises(StorageError, match="cannot be read"):
+        judge(db, tmp_path)
+    with pytest.raises(StorageError, match="cannot be written"):
+        export(db, tmp_path)
+
+
+def test_verify_file_opens_a_connection_of_its_own(db: sqlite3.Connection, tmp_path: Path) -> None:
+    """For a thread of its own."""
+    fill(db)
+
+    verdict = audit.verify_file(tmp_path / "doctor.db", tmp_path, KEY.public, KEY.algorithm)
+
+    assert verdict.entries == 5
