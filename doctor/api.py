@@ -11,7 +11,7 @@ import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Annotated
 
 import uvicorn
 from litestar import Litestar, Request, Response, delete, get, post
@@ -22,7 +22,7 @@ from litestar.exceptions import HTTPException, NotAuthorizedException
 from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.params import Parameter
+from litestar.params import HeaderParameter
 
 from doctor.answers import (
     AuditAnswer,
@@ -43,24 +43,17 @@ from doctor.answers import (
 )
 from doctor.commands import Commands
 from doctor.gateway import Gateway
+from doctor.settings import SOCKET_NAME, TOKEN_NAME, api_directory
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
 from shared.storage.keyfile import private_directory, write_private
 
-SOCKET_NAME = "doctor.sock"
-TOKEN_NAME = "token"  # noqa: S105  a file's name
-
 _log = get_logger("api")
-
-
-def api_directory(state_dir: str) -> Path:
-    """Where the socket and the token are."""
-    return Path(state_dir) / "api"
 
 
 async def _origin(
     request: Request[None, None, State],
-    idempotency_key: str | None = Parameter(header="Idempotency-Key", default=None, max_length=128),
+    idempotency_key: Annotated[str | None, HeaderParameter(name="Idempotency-Key", max_length=128)] = None,
 ) -> Origin:
     return Origin("operator", idempotency_key)
 

@@ -10,7 +10,7 @@ import httpx
 import msgspec
 
 from doctor.answers import Problem
-from doctor.api import SOCKET_NAME, TOKEN_NAME, api_directory
+from doctor.settings import SOCKET_NAME, TOKEN_NAME, api_directory
 from shared.errors import TelemedError, UserError
 from shared.storage.keyfile import read_private
 

@@ -5,6 +5,7 @@ Law: declarations only. Every key has a default, so that the program starts with
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import msgspec
@@ -16,6 +17,15 @@ Count: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000, description="a whole 
 Hours: TypeAlias = Annotated[
     float, Meta(gt=0, le=87_600, description="a number of hours above 0, at most 87600")
 ]
+
+
+SOCKET_NAME = "doctor.sock"
+TOKEN_NAME = "token"  # noqa: S105  a file's name
+
+
+def api_directory(state_dir: str) -> Path:
+    """Where the API's socket and its token are: a 0700 directory."""
+    return Path(state_dir) / "api"
 
 
 class DoctorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -111,7 +111,7 @@ async def run_demo(plan: DemoPlan, story: Story) -> DemoResult:
                 await _revoke(scene, revoked)
                 rest = [name for name in scene.patients if name != revoked]
                 second = await _broadcast(scene, f"After the revocation: {plan.message}", rest)
-                could_read = _read_anything(scene, revoked, second)
+                could_read = read_anything(scene, revoked, second)
                 _verify_audit(scene)
                 await _stop(scene, rest)
     result = DemoResult(
@@ -146,7 +146,7 @@ async def _establish(scene: Scene) -> int:
 
         await scene.doctor.wait_for(f"establish {name}", positioned, PATIENCE)
         steps = _handshake_steps(scene, name)
-        _require_complete(name, steps)
+        require_complete(name, steps)
         scene.story.handshake(name, steps)
     return len(scene.patients)
 
@@ -180,7 +180,7 @@ def _checks(line: Line) -> tuple[str, ...]:
     return tuple(str(line.get("check", "")).split())
 
 
-def _require_complete(name: str, steps: list[Step]) -> None:
+def require_complete(name: str, steps: list[Step]) -> None:
     expected = [(sender, message) for sender, message, _ in HANDSHAKE]
     if [(step.sender, step.message) for step in steps] != expected:
         raise ScenarioFailed(f"The handshake of {name} went {[step.message for step in steps]}.")
@@ -261,7 +261,7 @@ async def _revoke(scene: Scene, name: str) -> None:
     scene.story.revoked(name, milliseconds, before, epoch)
 
 
-def _read_anything(scene: Scene, name: str, later: BroadcastResult) -> bool:
+def read_anything(scene: Scene, name: str, later: BroadcastResult) -> bool:
     """Whether the revoked patient got a key of a later epoch, or a later message."""
     patient = scene.patients[name]
     number = int(later.id.rpartition(".")[2])

@@ -14,10 +14,13 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 import msgspec
 
 from shared.errors import TelemedError
+
+STOP_PATIENCE = 10.0  # seconds from SIGTERM to SIGKILL
 
 Line = Mapping[str, object]
 
@@ -46,10 +49,11 @@ class Program:
         self._said = asyncio.Condition()
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._rest = tempfile.TemporaryFile()  # noqa: SIM115  closed in `stop`; what is no JSON, for the case of a failure
+        self._rest: IO[bytes] | None = None
 
     async def start(self) -> None:
         """Start it."""
+        self._rest = tempfile.TemporaryFile()  # noqa: SIM115  closed in `close`; what is no JSON, in case of a failure
         pipes = {"stdout": self._rest, "stderr": self._rest, self._channel: asyncio.subprocess.PIPE}
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -68,6 +72,7 @@ class Program:
             try:
                 line = msgspec.json.decode(raw, type=dict[str, object])
             except msgspec.DecodeError:
+                assert self._rest is not None  # noqa: S101  it is started
                 self._rest.write(raw)
                 continue
             async with self._said:
@@ -119,7 +124,7 @@ class Program:
             ) from None
 
     async def stop(self) -> int:
-        """Ask it to end, and wait; its exit code. One that does not end within ten seconds is killed."""
+        """Ask it to end, and wait; its exit code. One that takes longer than STOP_PATIENCE is killed."""
         process = self._process
         if process is None:
             return 0
@@ -127,7 +132,7 @@ class Program:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(STOP_PATIENCE):
                     await process.wait()
             except TimeoutError:
                 process.kill()
@@ -138,11 +143,18 @@ class Program:
 
     def last_words(self) -> str:
         """The end of what it said, for a person who has to find out why."""
-        self._rest.flush()
-        self._rest.seek(0)
-        other = self._rest.read().decode(errors="replace").splitlines()[-10:]
+        other: list[str] = []
+        if self._rest is not None:
+            self._rest.flush()
+            self._rest.seek(0)
+            other = self._rest.read().decode(errors="replace").splitlines()[-10:]
         lines = [msgspec.json.encode(line).decode() for line in self.lines[-10:]]
         return "\n".join(f"    {line}" for line in [*lines, *other])
+
+    def close(self) -> None:
+        """Forget what it said that was no JSON."""
+        if self._rest is not None:
+            self._rest.close()
 
     async def __aenter__(self) -> Program:
         await self.start()
@@ -152,7 +164,7 @@ class Program:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
-        self._rest.close()
+        self.close()
 
 
 def doctor_program(directory: Path, suite: str) -> Program:
