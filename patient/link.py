@@ -7,6 +7,7 @@ device decides what follows; the protocol is in `shared.protocol`, the bytes are
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 
 from patient.verdicts import Ending, Unreachable
@@ -63,7 +64,7 @@ class Link:
         except TimeoutError:
             self._end(Unreachable(f"no answer within {CONNECT_TIMEOUT_S:g} s"))
         except OSError as error:
-            self._end(Unreachable(error.strerror or str(error)))
+            self._end(Unreachable(_cause(error)))
         try:
             await self._settled.wait()
         except asyncio.CancelledError:
@@ -141,3 +142,10 @@ def split_address(address: str) -> tuple[str, int]:
     if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise UserError(f"{address!r} is no address of a doctor; expected host:port")
     return host, int(port)
+
+
+def _cause(error: OSError) -> str:
+    """The same words whatever event loop runs; a failed look-up has a negative number and words of its own."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or str(error)

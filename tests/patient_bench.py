@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
 
+import msgspec
+
+from patient.device import Conditions, Device
+from patient.identity import DeviceHome, create
 from patient.notices import Notice
-from tests.small_doctor import Happenings
+from patient.settings import PatientSettings
+from shared.crypto.suites import suite_by_name
+from tests.small_doctor import Happenings, SmallDoctor
 
 N = TypeVar("N", bound=Notice)
 
@@ -41,3 +49,18 @@ class Pauses:
         self.taken.append(seconds)
         self.meanwhile()
         await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def device(
+    doctor: SmallDoctor, settings: PatientSettings, heard: Heard, conditions: Conditions, **changes: Any
+) -> AsyncIterator[Device]:
+    """A device "alice" that `doctor` has invited; a second call comes back with the same one."""
+    home = DeviceHome(Path(settings.state_dir) / "alice")
+    if not home.has_identity:
+        home.path.mkdir(parents=True, mode=0o700)
+        home.save(create(doctor.invite(), suite_by_name(settings.suite), None, conditions.random))
+    async with Device(
+        home, home.load(), msgspec.structs.replace(settings, **changes), heard, conditions
+    ) as found:
+        yield found

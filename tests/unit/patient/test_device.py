@@ -1,0 +1,490 @@
+"""A device applies what its doctor sends, once and in order, and acknowledges what it has committed."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from patient import inbox
+from patient.device import Conditions, Device
+from patient.identity import DeviceHome
+from patient.link import Link
+from patient.notices import Epoch, Established, Handshake, Message, Refused
+from patient.settings import PatientSettings
+from patient.verdicts import Reason, Verdict
+from shared.errors import StorageError
+from shared.protocol.events import MessageReceived
+from shared.storage.sealed import Sealer
+from shared.wire.checks import Check
+from shared.wire.messages import Position, Stream, TargetKind
+from shared.wire.opcodes import DisconnectReason
+from tests.patient_bench import Heard, device
+from tests.small_doctor import EVERYONE, SmallDoctor, Visit, without_body
+
+MINE = Stream(TargetKind.PATIENT, "alice")
+
+
+async def session(alice: Device) -> Link:
+    """An established session."""
+    link = await alice.connect()
+    assert isinstance(link, Link)
+    return link
+
+
+def stored(settings: PatientSettings) -> list[bytes | None]:
+    """The bodies in alice's inbox."""
+    home = DeviceHome(Path(settings.state_dir) / "alice")
+    return [each.body for each in inbox.read(home.inbox_file, Sealer(home.load().storage_key, bytes))]
+
+
+def test_a_handshake_is_told_step_by_step(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """Every message with its opcode, size and the checks that it passed; then the session and its epoch."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor, device(doctor, settings, heard, conditions) as alice:
+            await session(alice)
+            await heard.until(lambda: heard.of(Epoch))
+
+            steps = [(step.direction, step.message, step.opcode) for step in heard.of(Handshake)]
+            assert steps == [
+                ("sent", "KEY_EXCHANGE", 10),
+                ("received", "KEY_EXCHANGE_REPLY", 11),
+                ("sent", "AUTH_REQUEST", 10),
+                ("received", "AUTH_RESPONSE", 20),
+                ("sent", "SESSION_VERIFIER", 30),
+            ]
+            assert heard.of(Handshake)[1].checks == ("V-020", "V-021", "V-022", "V-023")
+            assert heard.of(Established) == [
+                Established("alice", "doctor", "elgamal-p256-mlkem768", doctor.address)
+            ]
+            assert heard.of(Epoch) == [Epoch("everyone", 1)]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("suite", ["elgamal-p256", "elgamal-ffdhe3072"])
+def test_every_suite_works(
+    settings: PatientSettings, heard: Heard, conditions: Conditions, suite: str
+) -> None:
+    """The default is used everywhere else."""
+
+    async def main() -> None:
+        wanted = msgspec.convert({"suite": suite, "state_dir": settings.state_dir}, PatientSettings)
+        async with SmallDoctor() as doctor, device(doctor, wanted, heard, conditions) as alice:
+            await session(alice)
+            doctor.say("hello")
+            await heard.until(lambda: heard.of(Message))
+
+            assert heard.of(Established)[0].suite == suite
+
+    asyncio.run(main())
+
+
+def test_the_first_admission_erases_the_invitation(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """On the disk too; the next session needs none."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor:
+            async with device(doctor, settings, heard, conditions) as alice:
+                await session(alice)
+                assert alice.identity.enrolment is None
+            async with device(doctor, settings, heard, conditions) as again:
+                assert again.identity.enrolment is None
+                await session(again)
+
+    asyncio.run(main())
+
+
+def test_an_invitation_that_cannot_be_erased_does_no_harm(
+    settings: PatientSettings, heard: Heard, conditions: Conditions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full: the session goes on, and the next one tries again."""
+
+    def refuse(home: DeviceHome, identity: object) -> None:
+        raise StorageError("disk full")
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor:
+            async with device(doctor, settings, heard, conditions) as alice:
+                with monkeypatch.context() as patch:
+                    patch.setattr(DeviceHome, "save", refuse)
+                    await session(alice)
+                assert alice.identity.enrolment is not None
+            async with device(doctor, settings, heard, conditions) as alice:
+                await session(alice)
+                assert alice.identity.enrolment is None
+
+    asyncio.run(main())
+
+
+def test_a_broadcast_is_told_stored_and_acknowledged(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """The receipt names the position that the inbox has committed."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor, device(doctor, settings, heard, conditions) as alice:
+            await session(alice)
+            doctor.say("take two")
+            await doctor.until(lambda: doctor.last.receipts)
+
+            assert [message.body for message in heard.of(Message)] == ["take two"]
+            assert doctor.last.receipts == [(Position(EVERYONE, 10, []),)]
+            assert stored(settings) == [b"take two"]
+
+    asyncio.run(main())
+
+
+def test_messages_of_one_commit_share_a_receipt(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """A hundred messages in one piece do not make a hundred receipts."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor, device(doctor, settings, heard, conditions) as alice:
+            await session(alice)
+            frames = [doctor.seal(doctor.sign(b"%d" % number)) for number in range(100)]
+            doctor.last.broadcast(b"".join(frames))
+            await doctor.until(lambda: doctor.last.receipts and doctor.last.receipts[-1][0].last == 1000)
+
+            assert len(heard.of(Message)) == 100
+            assert len(doctor.last.receipts) < 20
+
+    asyncio.run(main())
+
+
+def test_an_expired_message_is_acknowledged_as_expired_and_not_shown(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """It comes without its body; the stream goes on behind it."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor, device(doctor, settings, heard, conditions) as alice:
+            await session(alice)
+            doctor.last.direct(without_body(doctor.sign(b"too late", lifetime=-1)))
+            doctor.last.direct(doctor.sign(b"in time"))
+            await heard.until(lambda: heard.of(Message))
+            await doctor.until(lambda: doctor.last.receipts and doctor.last.receipts[-1][0].last == 20)
+
+            assert [message.body for message in heard.of(Message)] == ["in time"]
+            assert [n for receipt in doctor.last.receipts for p in receipt for n in p.expired] == [10]
+            assert stored(settings) == [None, b"in time"]
+
+    asyncio.run(main())
+
+
+def test_a_private_message_has_a_stream_of_its_own(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """It is acknowledged in that stream."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor, device(doctor, settings, heard, conditions) as alice:
+            await session(alice)
+            doctor.last.direct(doctor.sign(b"for you", MINE))
+            await doctor.until(lambda: doctor.last.receipts)
+
+            assert doctor.last.receipts == [(Position(MINE, 10, []),)]
+            assert [(each.stream, each.direct) for each in heard.of(Message)] == [("patient:alice", True)]
+
+    asyncio.run(main())
+
+
+def test_a_gap_is_dropped_and_healed_by_the_doctor(
+    settings: PatientSettings, heard: Heard, conditions: Conditions, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A suppressed broadcast: the next is dropped (V-085), until both come as DIRECT."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor, device(doctor, settings, heard, conditions) as alice:
+            await session(alice)
+            suppressed = doctor.sign(b"first")
+            second = doctor.say("second")
+            doctor.last.direct(suppressed)
+            doctor.last.direct(second)
+            await doctor.until(lambda: doctor.last.receipts and doctor.last.receipts[-1][0].last == 20)
+
+            assert [message.body for message in heard.of(Message)] == ["first", "second"]
+
+    asyncio.run(main())
+
+    assert "V-085" in capfd.readouterr().err
+
+
+def test_what_came_before_a_restart_is_where_the_next_session_begins(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """The first RECEIPT says how far the inbox is; a message that comes again is neither stored nor told again."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor:
+            async with device(doctor, settings, heard, conditions) as alice:
+                await session(alice)
+                message = doctor.say("once")
+                await doctor.until(lambda: doctor.last.receipts)
+            async with device(doctor, settings, heard, conditions) as alice:
+                await session(alice)
+                doctor.last.direct(message)
+                doctor.last.direct(doctor.sign(b"twice"))
+                await doctor.until(lambda: doctor.last.receipts)
+
+                assert doctor.last.first == (Position(EVERYONE, 10, []),)
+                assert [each.body for each in heard.of(Message)] == ["once", "twice"]
+
+    asyncio.run(main())
+
+
+def test_a_start_number_is_the_position_of_the_next_session(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """The device joined at 500: what was before is none of its business."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor:
+            doctor.greet = lambda visit: visit.stream.connection.send_group_key(doctor.epoch, 500)
+            async with device(doctor, settings, heard, conditions) as alice:
+                await session(alice)
+                await heard.until(lambda: heard.of(Epoch))
+            async with device(doctor, settings, heard, conditions) as alice:
+                await session(alice)
+
+                assert doctor.last.first == (Position(EVERYONE, 500, []),)
+
+    asyncio.run(main())
+
+
+def test_what_is_committed_at_the_end_is_still_acknowledged(
+    settings: PatientSettings, heard: Heard, conditions: Conditions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that is told to stop settles its inbox, acknowledges, and says goodbye."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor:
+            async with device(doctor, settings, heard, conditions) as alice:
+                await session(alice)
+                seen = asyncio.Event()
+                store = alice._inbox.store
+
+                def store_and_stop(event: MessageReceived, now: int) -> None:
+                    store(event, now)
+                    seen.set()  # nothing is committed yet
+
+                monkeypatch.setattr(alice._inbox, "store", store_and_stop)
+                doctor.say("last words")
+                await seen.wait()
+            await doctor.until(lambda: doctor.last.goodbye)
+
+            assert doctor.last.receipts == [(Position(EVERYONE, 10, []),)]
+
+    asyncio.run(main())
+
+
+def test_a_message_that_cannot_be_stored_ends_the_session_and_comes_again(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """Neither told nor acknowledged; the next session begins from what the disk holds."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor, device(doctor, settings, heard, conditions) as alice:
+            link = await session(alice)
+            database = Path(settings.state_dir) / "alice" / "inbox.db"
+            with closing(sqlite3.connect(database)) as connection, connection:
+                connection.execute(
+                    "CREATE TRIGGER full BEFORE INSERT ON messages BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+                )
+            first, second = doctor.say("first"), doctor.say("second")
+            await link.closed_within(5)
+            verdict = alice.verdict(link)
+            await alice.drop(link)
+            assert (verdict.reason, heard.of(Message)) == (Reason.STORAGE, [])
+            assert doctor.last.receipts == []
+
+            with closing(sqlite3.connect(database)) as connection, connection:
+                connection.execute("DROP TRIGGER full")
+            await session(alice)
+            assert doctor.last.first == ()
+            doctor.last.direct(first)
+            doctor.last.direct(second)
+            await heard.until(lambda: len(heard.of(Message)) == 2)
+
+            assert [message.body for message in heard.of(Message)] == ["first", "second"]
+
+    asyncio.run(main())
+
+
+def test_an_inbox_that_fails_at_the_end_is_logged(
+    settings: PatientSettings,
+    heard: Heard,
+    conditions: Conditions,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The device still says goodbye."""
+
+    async def refuse() -> None:
+        raise StorageError("disk gone")
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor:
+            async with device(doctor, settings, heard, conditions) as alice:
+                await session(alice)
+                monkeypatch.setattr(alice._inbox, "settle", refuse)
+            await doctor.until(lambda: doctor.last.goodbye)
+
+    asyncio.run(main())
+
+    assert "disk gone" in capfd.readouterr().err
+
+
+def test_a_second_connection_acknowledges_only_what_is_committed(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """Two connections read into one inbox: each message is told once, and receipts go to the newer one."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor, device(doctor, settings, heard, conditions) as alice:
+            old = await session(alice)
+            await session(alice)
+            first, second = doctor.visits
+            both = doctor.say("to both")
+            await doctor.until(lambda: second.receipts)
+            await alice.drop(old)
+            await doctor.until(lambda: first.closed)
+            second.direct(both)
+            second.direct(doctor.sign(b"to the new one"))
+            await doctor.until(lambda: len(second.receipts) == 2)
+
+            assert [message.body for message in heard.of(Message)] == ["to both", "to the new one"]
+            assert first.receipts == []
+
+    asyncio.run(main())
+
+
+def test_addresses_are_tried_in_turn(settings: PatientSettings, heard: Heard, conditions: Conditions) -> None:
+    """The first does not answer, the second is the doctor; a setting overrides the invitation's."""
+
+    async def main() -> None:
+        async with SmallDoctor() as gone:
+            nobody = gone.address
+        async with SmallDoctor() as doctor:
+            both = (nobody, doctor.address)
+            async with device(doctor, settings, heard, conditions, doctor_addresses=both) as alice:
+                await session(alice)
+
+        assert [refused.code for refused in heard.of(Refused)] == ["unreachable"]
+        assert heard.of(Established)[0].address == doctor.address
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["silent first", "impostor first"])
+def test_the_most_telling_verdict_is_kept(
+    settings: PatientSettings, heard: Heard, conditions: Conditions, order: tuple[int, int]
+) -> None:
+    """An impostor at one address says more than nobody at the other."""
+
+    async def main() -> None:
+        async with SmallDoctor() as gone:
+            nobody = gone.address
+        async with SmallDoctor() as doctor, SmallDoctor() as impostor:
+            addresses = (nobody, impostor.address)
+            ordered = tuple(addresses[index] for index in order)
+            async with device(doctor, settings, heard, conditions, doctor_addresses=ordered) as alice:
+                verdict = await alice.connect()
+
+            assert isinstance(verdict, Verdict)
+            assert verdict.reason is Reason.WRONG_DOCTOR
+            assert len(heard.of(Refused)) == 2
+
+    asyncio.run(main())
+
+
+def test_a_final_verdict_asks_no_further_address(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """The doctor itself has spoken."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor:
+            doctor.refuse_with = Check.ADMISSION
+            twice = (doctor.address, doctor.address)
+            async with device(doctor, settings, heard, conditions, doctor_addresses=twice) as alice:
+                verdict = await alice.connect()
+
+            assert isinstance(verdict, Verdict)
+            assert (verdict.reason, len(doctor.visits)) == (Reason.INVITATION_USED, 1)
+            assert not alice.may_be_admitted
+
+    asyncio.run(main())
+
+
+def test_a_cut_after_the_verifier_leaves_the_admission_open(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """The doctor may have committed before the link broke."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor:
+            doctor.admit, doctor.cut = False, True
+            async with device(doctor, settings, heard, conditions) as alice:
+                verdict = await alice.connect()
+
+            assert isinstance(verdict, Verdict)
+            assert (verdict.reason, alice.may_be_admitted) == (Reason.CUT, True)
+
+    asyncio.run(main())
+
+
+def goodbye_at_once(reason: DisconnectReason) -> Callable[[Visit], None]:
+    """A greeting that ends the session right behind its first record."""
+
+    def greet(visit: Visit) -> None:
+        visit.doctor.send_group_key(visit)
+        visit.stream.connection.disconnect(reason)
+
+    return greet
+
+
+def test_a_session_that_ends_with_its_first_records_is_told_in_order(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """Established and ended in one segment: no receipt is attempted on what is over."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor:
+            doctor.greet = goodbye_at_once(DisconnectReason.CLOSING)
+            async with device(doctor, settings, heard, conditions) as alice:
+                link = await session(alice)
+                await link.closed_within(5)
+
+                assert alice.verdict(link).reason is Reason.CLOSING
+
+    asyncio.run(main())
+
+
+def test_a_broken_protocol_is_logged_with_its_check(
+    settings: PatientSettings, heard: Heard, conditions: Conditions, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The user reads a sentence, the log says which rule and why."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor, device(doctor, settings, heard, conditions) as alice:
+            link = await session(alice)
+            doctor.last.stream.write(b"\xff")
+            await link.closed_within(5)
+
+            assert alice.verdict(link).reason is Reason.PROTOCOL
+
+    asyncio.run(main())
+
+    assert "V-001" in capfd.readouterr().err
