@@ -108,8 +108,9 @@ def _power(bound: int | float | None) -> str:
 def _messages() -> str:
     declared = (kind for kind in vars(messages).values() if isinstance(kind, type) and issubclass(kind, Wire))
     kinds: list[type[Wire]] = [kind for kind in declared if kind is not Wire]
+    kinds += [DoctorKey, Invitation]
     parts = []
-    for kind in (*kinds, DoctorKey, Invitation):
+    for kind in kinds:
         info = inspect.type_info(kind)
         assert isinstance(info, inspect.StructType)  # noqa: S101  every Wire is one; tells mypy
         rows = ((index, f"`{field.name}`", _type(field.type)) for index, field in enumerate(info.fields))

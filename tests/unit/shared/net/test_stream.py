@@ -283,6 +283,18 @@ async def test_an_earlier_deadline_moves_the_timer() -> None:
 
 
 @on_a_loop
+async def test_a_timer_that_rings_while_the_transport_closes_is_not_set_again() -> None:
+    """Nothing is left behind that would ring for a connection that is gone."""
+    async with mute_peer(Clinic(clock=RealTime())) as (doctor, _):
+        doctor.stream.abort()
+        doctor.stream._ring()
+        await doctor.closed.wait()
+
+        assert doctor.stream._timer is None
+        assert doctor.connection.ended
+
+
+@on_a_loop
 async def test_a_stream_without_a_transport_takes_everything_quietly() -> None:
     """Before the connection is made and after it is lost, nothing raises and nothing is sent."""
     end = End(Clinic().doctor_connection())
