@@ -81,13 +81,13 @@ class Stream(asyncio.Protocol, Generic[C]):
         Otherwise a peer that asks and never listens (PING after PING) would fill our memory with answers.
         """
         self.writable = False
-        if self._transport is not None:
+        if self._transport is not None and self.open:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """The peer has caught up."""
         self.writable = True
-        if self._transport is not None:
+        if self._transport is not None and self.open:
             self._transport.resume_reading()
         self._on_writable()
 

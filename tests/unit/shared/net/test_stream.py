@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Generic, ParamSpec, TypeVar
 
 import pytest
+import uvloop
 
 from shared.net import stream as stream_module
 from shared.net.stream import WRITE_HIGH_WATER, Stream, clock
@@ -40,11 +41,13 @@ P = ParamSpec("P")
 
 
 def on_a_loop(test: Callable[P, Coroutine[None, None, None]]) -> Callable[P, None]:
-    """Run an asynchronous test on an event loop of its own."""
+    """Run an asynchronous test on a loop of its own: asyncio's, and uvloop's, which the programs use where they can."""
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        asyncio.run(test(*args, **kwargs))
+        for factory in (asyncio.new_event_loop, uvloop.new_event_loop):
+            with asyncio.Runner(loop_factory=factory) as runner:
+                runner.run(test(*args, **kwargs))
 
     return run
 
