@@ -123,7 +123,7 @@ def void_fleet(db: sqlite3.Connection) -> list[bytes]:
     """Void the open fleet invitations, as a new one replaces them; returns their ids."""
     rows = db.execute(
         "UPDATE invitations SET secret = NULL, uses_left = 0"
-        " WHERE patient_id IS NULL AND expires = 0 AND secret IS NOT NULL RETURNING invitation_id"
+        " WHERE patient_id IS NULL AND secret IS NOT NULL RETURNING invitation_id"
     )
     return [row[0] for row in rows.fetchall()]
 

@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, unique
 
-from shared.errors import UserError
+from shared.errors import StorageError, UserError
+from shared.logs import get_logger
 from shared.storage.sqlite import Writer
 from shared.wire.messages import Stream
+
+_log = get_logger("receipts")
 
 
 @unique
@@ -63,12 +66,7 @@ class Receipts:
     def record(self, acknowledgement: Acknowledgement) -> None:
         """Note an acknowledgement; it is committed soon."""
         key = (acknowledgement.stream, acknowledgement.patient_id)
-        earlier = self._waiting.get(key)
-        if earlier is not None:
-            acknowledgement = Acknowledgement(
-                *key, max(earlier.last, acknowledgement.last), earlier.expired + acknowledgement.expired
-            )
-        self._waiting[key] = acknowledgement
+        self._waiting[key] = _merged(self._waiting.get(key), acknowledgement)
         if not self._writing:
             self._write()
 
@@ -77,25 +75,44 @@ class Receipts:
         self._waiting.clear()
         self._writing = True
         future = self._writer.submit_nowait(lambda db: commit(db, batch))
-        # A disk that refuses loses nothing: the patient acknowledges again when it reconnects, and is sent again what
-        # the database does not know it has.
-        future.add_done_callback(lambda done: self._written(batch, done.exception() is None))
+        future.add_done_callback(lambda done: self._written(batch, done.exception()))
 
-    def _written(self, batch: list[Acknowledgement], committed: bool) -> None:
+    def _written(self, batch: list[Acknowledgement], error: BaseException | None) -> None:
         self._writing = False
-        if committed:
+        if error is None:
             self._on_commit(batch)
-        if self._waiting:
-            self._write()
+            if self._waiting:
+                self._write()
+            return
+        # What the disk refused goes with the next acknowledgement: a disk that is full is not asked again at once.
+        for earlier in batch:
+            key = (earlier.stream, earlier.patient_id)
+            later = self._waiting.get(key)
+            self._waiting[key] = earlier if later is None else _merged(earlier, later)
+        if not isinstance(error, StorageError):
+            raise error
+        _log.error("receipts not stored", pending=len(self._waiting), cause=str(error))
+
+
+def _merged(earlier: Acknowledgement | None, later: Acknowledgement) -> Acknowledgement:
+    if earlier is None:
+        return later
+    last, expired = max(earlier.last, later.last), earlier.expired + later.expired
+    return Acknowledgement(later.stream, later.patient_id, last, expired)
 
 
 def commit(db: sqlite3.Connection, batch: Iterable[Acknowledgement]) -> None:
-    """Store acknowledgements, inside the caller's transaction. Nothing ever moves back."""
+    """Store acknowledgements, inside the caller's transaction. Nothing ever moves back.
+
+    One that reaches beyond a membership's end completes it where the patient was removed: what it was owed came first. It does
+    not where the patient was retired: it came back as a new member and was never sent the rest.
+    """
     batch = list(batch)
     db.executemany(
-        "UPDATE memberships SET delivered = min(?, coalesce(until, ?))"
-        " WHERE stream = ? AND patient_id = ? AND start <= ? AND delivered < ?",
-        [(a.last, a.last, str(a.stream), a.patient_id, a.last, a.last) for a in batch],
+        "UPDATE memberships SET delivered = min(:last, coalesce(until, :last))"
+        " WHERE stream = :stream AND patient_id = :patient AND start <= :last AND delivered < :last"
+        " AND (until IS NULL OR reason = 'removed' OR :last <= until)",
+        [{"last": a.last, "stream": str(a.stream), "patient": a.patient_id} for a in batch],
     )
     expired = [(str(a.stream), number, a.patient_id) for a in batch for number in a.expired]
     if expired:

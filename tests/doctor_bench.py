@@ -19,20 +19,25 @@ from typing import Any, ParamSpec, TypeVar
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from doctor import audit
+from doctor import audit, enrolment, groups, receipts, roster
 from doctor.answers import BroadcastAnswer, BroadcastOrder, InviteOrder, Origin
 from doctor.audit import Verdict
 from doctor.database import MIGRATIONS
 from doctor.fanout import Fanout
 from doctor.gateway import Gateway, open_gateway
+from doctor.keyring import load_or_create
+from doctor.outbox import Accepted, BroadcastRequest, Outbox
+from doctor.receipts import Acknowledgement
 from doctor.sessions import Session
 from doctor.settings import DoctorSettings
 from doctor.visits import House
 from shared import logs
-from shared.crypto.signatures import Algorithm, SigningKey, fingerprint
+from shared.crypto.secret import Secret
+from shared.crypto.signatures import SIGNERS, Algorithm, SigningKey, fingerprint
 from shared.crypto.suites import DEFAULT_SUITE, Suite
 from shared.net.stream import Stream, clock
 from shared.protocol import invitations
+from shared.protocol.doctor_handshake import Standing
 from shared.protocol.envelopes import Positions, Reader
 from shared.protocol.epochs import Epoch
 from shared.protocol.events import (
@@ -40,19 +45,19 @@ from shared.protocol.events import (
     Disconnected,
     EpochBegun,
     Event,
-    Failed,
     MessageReceived,
-    Receipted,
     Verified,
 )
 from shared.protocol.invitations import Invitation, derived_id
 from shared.protocol.patient_connection import PatientConnection
 from shared.protocol.patient_handshake import Enrolment, Identity
+from shared.storage.sealed import Sealer
 from shared.storage.sqlite import Writer, open_database, open_reader
 from shared.wire.messages import Position, TargetKind
 from shared.wire.messages import Stream as MessageStream
 from shared.wire.opcodes import DisconnectReason, Opcode
-from tests.protocol_bench import events_of, split
+from tests.crypto_tools import entropy
+from tests.protocol_bench import DAY, WALL, events_of, split
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -60,8 +65,6 @@ P = ParamSpec("P")
 LIMIT_S = 20.0  # a test that waits longer waits for something that will not happen
 ME = Origin("test")
 EVERYONE = MessageStream(TargetKind.GROUP, "everyone")
-
-__all__ = ["Alerted", "Disconnected", "Failed", "Receipted", "Verified"]
 
 
 class Bell:
@@ -263,7 +266,9 @@ class Device:
     async def gone(self) -> None:
         """Wait until its connection is closed."""
         before = self.stream
-        await self.until(lambda _: before is None or (not before.open and before._transport is None), "the end")
+        await self.until(
+            lambda _: before is None or (not before.open and before._transport is None), "the end"
+        )
 
     def cut(self) -> None:
         """Cut the link without a word."""
@@ -390,6 +395,16 @@ class Doctor:
         )
         return rows.fetchall()
 
+    @asynccontextmanager
+    async def refusing_disk(self) -> AsyncIterator[None]:
+        """Every transaction inside the block is refused: another program holds the database."""
+        await self.writer.submit(lambda db: db.execute("PRAGMA busy_timeout = 0").fetchone())
+        (name,) = [row[2] for row in self.reader.execute("PRAGMA database_list") if row[1] == "main"]
+        with closing(sqlite3.connect(name, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+            other.execute("ROLLBACK")
+
     async def settled(self) -> None:
         """Wait until everything that was submitted to the database is committed and has had its effect."""
         for _ in range(3):
@@ -431,8 +446,76 @@ def database(directory: Path) -> Iterator[sqlite3.Connection]:
 
 def verify_audit(directory: Path) -> Verdict:
     """Judge the audit log of a doctor that has run below a directory."""
-    from doctor.keyring import load_or_create
-
     keys = load_or_create(directory / "state", frozenset(), secrets.token_bytes)
     with closing(open_reader(directory / "state" / "doctor.db")) as db:
         return audit.verify(db, directory / "audit", keys.identity.public, keys.identity.algorithm)
+
+
+class Books:
+    """The functions that run inside a transaction, on a database without a gateway; every call is a moment of its own."""
+
+    def __init__(self, db: sqlite3.Connection, directory: Path) -> None:
+        self.db = db
+        self.random = entropy("books")
+        self.keys = load_or_create(directory / "state", frozenset(), self.random)
+        self.sealer = Sealer(self.keys.storage, self.random)
+        self.outbox = Outbox("doctor", self.keys.identity, self.sealer, self.random)
+        self.now = WALL
+        groups.create(db, "everyone", WALL, "gateway")
+
+    def later(self, milliseconds: int = 1) -> int:
+        """Let time pass."""
+        self.now += milliseconds
+        return self.now
+
+    def invite(self, patient_id: str | None, *names: str, uses: int = 1, lifetime: int = DAY) -> Invitation:
+        """Make an invitation."""
+        request = enrolment.InvitationRequest(patient_id, names, uses, lifetime)
+        address = ("127.0.0.1:7700",)
+        return enrolment.invite(
+            self.db, "doctor", self.keys, address, self.sealer, request, self.now, "operator", self.random
+        )
+
+    def verified(
+        self, patient_id: str | None, invitation: Invitation | None, key: SigningKey | None = None
+    ) -> Verified:
+        """What the handshake says of a patient that has proved itself. `patient_id` None: the derived id."""
+        key = key or SIGNERS[Algorithm.ECDSA_P256].generate(self.random)
+        name = patient_id or derived_id(fingerprint(key.algorithm, key.public))
+        invitation_id = invitation.invitation_id if invitation else None
+        secret, suite = Secret(self.random(32)), DEFAULT_SUITE.id
+        return Verified(name, key.algorithm, key.public, suite, invitation_id, secret, self.now, self.now)
+
+    def admit(self, verified: Verified) -> enrolment.Admission:
+        """Let it in."""
+        return enrolment.admit(self.db, verified, self.later(), "127.0.0.1:1")
+
+    def enrol(self, patient_id: str, *names: str) -> Verified:
+        """A patient that is in."""
+        verified = self.verified(patient_id, self.invite(patient_id, *names))
+        self.admit(verified)
+        return verified
+
+    def accept(self, text: str = "take two", group: str = "everyone", lifetime: int = DAY) -> Accepted:
+        """Accept a message."""
+        request = BroadcastRequest(group, text.encode(), lifetime)
+        return self.outbox.accept(self.db, request, self.later(), "operator")
+
+    def acknowledge(self, patient_id: str, number: int, *expired: int, group: str = "everyone") -> None:
+        """Commit a receipt."""
+        stream = MessageStream(TargetKind.GROUP, group)
+        receipts.commit(self.db, [Acknowledgement(stream, patient_id, number, expired)])
+
+    def depart(self, patient_id: str, standing: Standing) -> roster.Departure:
+        """Revoke or retire."""
+        return roster.depart(self.db, patient_id, standing, self.later(), "operator")
+
+    def intervals(self, patient_id: str, group: str = "everyone") -> list[tuple[int, int | None]]:
+        """The memberships of a patient in a group."""
+        rows = groups.memberships_of(self.db, patient_id)
+        return [(row.start, row.until) for row in rows if row.stream.name == group]
+
+    def states(self, accepted: Accepted, written: dict[str, int] | None = None) -> dict[str, str]:
+        """The receipts of a message."""
+        rows = receipts.list_receipts(self.db, accepted.stream, accepted.number, self.now, written or {})
+        return {row.patient: row.state.value for row in rows}

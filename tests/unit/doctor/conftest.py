@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doctor_bench import LOG, LogBook, database
+from tests.doctor_bench import LOG, Books, LogBook, database
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +24,12 @@ def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     """An empty doctor's database."""
     with database(tmp_path) as connection:
         yield connection
+
+
+@pytest.fixture
+def books(db: sqlite3.Connection, tmp_path: Path) -> Books:
+    """The doctor's books without a gateway."""
+    return Books(db, tmp_path)
 
 
 @pytest.fixture

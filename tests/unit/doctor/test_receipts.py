@@ -1,0 +1,183 @@
+"""What became of each message, for each patient it was meant for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from doctor import groups, receipts
+from doctor.receipts import Acknowledgement, Receipts
+from shared.errors import UserError
+from shared.protocol.doctor_handshake import Standing
+from tests.doctor_bench import EVERYONE, LOG, Books, on_a_loop, running
+
+
+@pytest.fixture
+def ward(books: Books) -> Books:
+    """Anna and Bert."""
+    books.enrol("anna")
+    books.enrol("bert")
+    return books
+
+
+def test_a_message_is_queued_then_sent_then_delivered(ward: Books) -> None:
+    """Each patient for itself; `sent` is what was written to a connection."""
+    accepted = ward.accept()
+    queued = ward.states(accepted)
+    sent = ward.states(accepted, {"anna": accepted.number, "bert": accepted.number - 1})
+    ward.acknowledge("anna", accepted.number)
+    delivered = ward.states(accepted)
+
+    assert queued == {"anna": "queued", "bert": "queued"}
+    assert sent == {"anna": "sent", "bert": "queued"}
+    assert delivered == {"anna": "delivered", "bert": "queued"}
+
+
+def test_a_receipt_is_cumulative(ward: Books) -> None:
+    """One number says it all: everything up to it was applied."""
+    accepted = [ward.accept() for _ in range(3)]
+
+    ward.acknowledge("anna", accepted[1].number)
+
+    assert [ward.states(each)["anna"] for each in accepted] == ["delivered", "delivered", "queued"]
+
+
+def test_nothing_moves_back(ward: Books) -> None:
+    """An earlier receipt that comes late changes nothing."""
+    accepted = [ward.accept() for _ in range(3)]
+    ward.acknowledge("anna", accepted[2].number)
+
+    ward.acknowledge("anna", accepted[0].number)
+
+    assert [ward.states(each)["anna"] for each in accepted] == ["delivered"] * 3
+
+
+def test_what_came_too_late_is_expired(ward: Books) -> None:
+    """Acknowledged but not shown; those around it were delivered."""
+    accepted = [ward.accept() for _ in range(3)]
+
+    ward.acknowledge("anna", accepted[2].number, accepted[1].number)
+    ward.acknowledge("anna", accepted[2].number, accepted[1].number)  # a repeated receipt does no harm
+
+    assert [ward.states(each)["anna"] for each in accepted] == ["delivered", "expired", "delivered"]
+
+
+def test_what_nobody_fetched_in_time_is_expired(ward: Books) -> None:
+    """Unless it was delivered before."""
+    accepted = ward.accept(lifetime=1000)
+    ward.acknowledge("anna", accepted.number)
+
+    ward.later(1001)
+
+    assert ward.states(accepted) == {"anna": "delivered", "bert": "expired"}
+
+
+@pytest.mark.parametrize("standing", [Standing.REVOKED, Standing.RETIRED])
+def test_what_a_departed_patient_did_not_get_says_so(ward: Books, standing: Standing) -> None:
+    """What it had acknowledged before stays delivered, also after the expiry."""
+    first, second = ward.accept(), ward.accept(lifetime=1000)
+    ward.acknowledge("anna", first.number)
+
+    ward.depart("anna", standing)
+    ward.later(2000)
+
+    assert ward.states(first)["anna"] == "delivered"
+    assert ward.states(second)["anna"] == standing.value
+
+
+def test_a_receipt_that_was_under_way_counts_after_the_departure(ward: Books) -> None:
+    """It says what is true: the patient applied it while it was entitled to."""
+    first, second = ward.accept(), ward.accept()
+    ward.depart("anna", Standing.RETIRED)
+
+    ward.acknowledge("anna", first.number)
+
+    assert (ward.states(first)["anna"], ward.states(second)["anna"]) == ("delivered", "retired")
+
+
+def test_a_retired_patient_that_came_back_does_not_receipt_what_it_missed(books: Books) -> None:
+    """Its new receipts are cumulative for its new membership only: what it never got is not `delivered`."""
+    verified = books.enrol("anna")
+    missed = books.accept()
+    books.depart("anna", Standing.RETIRED)
+    books.admit(verified)
+    later = books.accept()
+
+    books.acknowledge("anna", later.number)
+
+    assert books.states(missed) == {"anna": "retired"}
+    assert books.states(later) == {"anna": "delivered"}
+
+
+def test_a_removed_patient_receipts_what_it_was_owed(ward: Books) -> None:
+    """And no further than its membership went, also where it came back."""
+    groups.create(ward.db, "ward", ward.now, "operator")
+    groups.add(ward.db, "ward", "anna", ward.now, "operator")
+    owed = ward.accept(group="ward")
+    groups.remove(ward.db, "ward", "anna", ward.now, "operator")
+    between = ward.accept(group="ward")
+    groups.add(ward.db, "ward", "anna", ward.now, "operator")
+    second = ward.accept(group="ward")
+
+    ward.acknowledge("anna", owed.number, group="ward")
+    assert (ward.states(owed), ward.states(second)) == ({"anna": "delivered"}, {"anna": "queued"})
+    ward.acknowledge("anna", second.number, group="ward")
+
+    assert ward.states(second) == {"anna": "delivered"}
+    assert ward.states(between) == {}
+    rows = [
+        (row.until, row.delivered)
+        for row in groups.memberships_of(ward.db, "anna")
+        if row.stream.name == "ward"
+    ]
+    assert rows == [(owed.number, owed.number), (None, second.number)]
+
+
+def test_an_unknown_message_is_named(ward: Books) -> None:
+    """Also a number of the right group."""
+    with pytest.raises(UserError, match=r"There is no message everyone\.7"):
+        receipts.list_receipts(ward.db, EVERYONE, 7, ward.now, {})
+
+
+@on_a_loop
+async def test_acknowledgements_share_a_commit(tmp_path: Path) -> None:
+    """Those that come while one is under way are merged, stream by stream and patient by patient."""
+    async with running(tmp_path) as doctor:
+        batches: list[list[Acknowledgement]] = []
+        collected = Receipts(doctor.writer, batches.append)
+
+        for number, expired in [(1, (1,)), (2, ()), (4, (3,)), (3, ())]:
+            collected.record(Acknowledgement(EVERYONE, "anna", number, expired))
+        collected.record(Acknowledgement(EVERYONE, "bert", 2, ()))
+        await doctor.settled()
+
+        assert batches == [
+            [Acknowledgement(EVERYONE, "anna", 1, (1,))],
+            [Acknowledgement(EVERYONE, "anna", 4, (3,)), Acknowledgement(EVERYONE, "bert", 2, ())],
+        ]
+
+
+@on_a_loop
+async def test_a_disk_that_refuses_loses_no_acknowledgement(tmp_path: Path) -> None:
+    """What could not be committed goes with what comes next, its expired numbers too."""
+    async with running(tmp_path) as doctor:
+        device = await doctor.device("anna")
+        first = await doctor.broadcast("one")
+        await doctor.delivered(device, first.number)
+        device.acknowledges = False
+        second, third = await doctor.broadcast("two"), await doctor.broadcast("three")
+        await device.until(lambda it: len(it.bodies()) == 3)
+        batches: list[list[Acknowledgement]] = []
+        collected = Receipts(doctor.writer, batches.append)
+        async with doctor.refusing_disk():
+            collected.record(Acknowledgement(EVERYONE, "anna", second.number, (second.number,)))
+            await LOG.until("receipts not stored", pending=1)
+        assert batches == []
+
+        collected.record(Acknowledgement(EVERYONE, "anna", third.number, ()))
+        await doctor.settled()
+
+        assert batches == [[Acknowledgement(EVERYONE, "anna", third.number, (second.number,))]]
+        assert doctor.states(second.id) == {"anna": "expired"}
+        assert doctor.states(third.id) == {"anna": "delivered"}
