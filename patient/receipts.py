@@ -26,9 +26,6 @@ class DueReceipts:
         if message.body is None:
             expired.append(message.number)
 
-    def __bool__(self) -> bool:
-        return bool(self._due)
-
     def take(self, position: Callable[[Stream], int]) -> Iterator[list[Position]]:
         """The positions of each RECEIPT that is due; what was yielded is due no more. `position`: the inbox's."""
         while self._due:

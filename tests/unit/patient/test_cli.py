@@ -1,0 +1,434 @@
+"""The command line: words, exit codes, and what a user or another program reads."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import runpy
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from patient import cli
+from patient.exit_codes import ExitCode
+from patient.identity import DeviceHome, create
+from patient.inbox import Inbox
+from patient.slots import DeviceLock
+from shared.crypto.signatures import ECDSA_P256, Algorithm
+from shared.crypto.suites import DEFAULT_SUITE
+from shared.protocol.events import MessageReceived
+from shared.protocol.invitations import DoctorKey, Invitation, to_text
+from shared.storage.keyfile import write_private
+from shared.storage.sealed import Sealer
+from shared.wire.messages import Envelope, Stream, TargetKind
+from tests.small_doctor import SmallDoctor
+
+KEY = DoctorKey(Algorithm.ECDSA_P256, ECDSA_P256.generate(os.urandom).public)
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only this test's settings."""
+    for name in list(os.environ):
+        if name.startswith("TELEMED_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("TELEMED_PATIENT_STATE_DIR", str(tmp_path / "patients"))
+    monkeypatch.setenv("TELEMED_PATIENT_BACKOFF_MIN_S", "0.001")
+    monkeypatch.setenv("TELEMED_PATIENT_BACKOFF_MAX_S", "0.002")
+    monkeypatch.setattr(cli, "DEFAULT_CONFIG", tmp_path / "patient.yaml")
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command; its exit code, output and errors."""
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        code = cli.main(arguments)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return command
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@contextmanager
+def served(work: Callable[[SmallDoctor], Coroutine[Any, Any, None]]) -> Iterator[SmallDoctor]:
+    """A doctor in a thread of its own, which does `work` once it listens; the command has the main thread."""
+    doctors: list[SmallDoctor] = []
+    listening = Event()
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor:
+            doctors.append(doctor)
+            listening.set()
+            await work(doctor)
+
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(asyncio.run, main())
+        assert listening.wait(10)
+        yield doctors[0]
+        ended.result(10)
+
+
+async def session(doctor: SmallDoctor, visits: int) -> None:
+    """Wait for the session of that connection."""
+    await doctor.until(lambda: len(doctor.visits) == visits and doctor.last.first is not None)
+
+
+def device(tmp_path: Path, patient_id: str | None = "alice", directory: str = "alice") -> DeviceHome:
+    """A device on the disk that nobody has admitted."""
+    invitation = Invitation("doctor", [KEY], ["127.0.0.1:1"], [], os.urandom(16), bytes(32), 0, 1, patient_id)
+    home = DeviceHome(tmp_path / "patients" / directory)
+    for path in (home.path.parent, home.path):
+        path.mkdir(mode=0o700, exist_ok=True)
+    home.save(create(invitation, DEFAULT_SUITE, None, os.urandom))
+    return home
+
+
+def fill(home: DeviceHome, *bodies: bytes | None) -> None:
+    """Put messages into an inbox."""
+
+    async def main() -> None:
+        sealer, failed = Sealer(home.load().storage_key, os.urandom), list[BaseException]()
+        async with Inbox(home.inbox_file, sealer, lambda _: None, failed.append) as inbox:
+            for index, body in enumerate(bodies):
+                stream, number = Stream(TargetKind.GROUP, "everyone"), 10 * index + 10
+                envelope = Envelope("doctor", "", stream, "", number, number - 10, 0, 1, 1, bytes(32))
+                inbox.store(MessageReceived(envelope, body, False), 1_800_000_000_000)
+            await inbox.settle()
+        assert failed == []
+
+    asyncio.run(main())
+
+
+# --- words
+
+
+def test_help_explains_every_exit_code(run: Run) -> None:
+    """Whoever scripts this needs them."""
+    code, out, _ = run("--help")
+
+    assert code == 0
+    for each in ExitCode:
+        assert f"{each.value}: {each.meaning}" in out
+
+
+def test_help_of_enrol_offers_ways_that_nobody_else_can_see(run: Run) -> None:
+    """An argument stands in the process list."""
+    _, out, _ = run("enrol", "--help")
+
+    assert "@FILE" in out
+    assert "standard input" in out
+
+
+def test_the_version_is_printed(run: Run) -> None:
+    """That of the installed project, or that there is none."""
+    code, out, _ = run("--version")
+
+    assert (code, bool(out.strip())) == (0, True)
+
+
+def test_an_image_has_the_sources_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The project is not installed there."""
+
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(cli, "version", missing)
+
+    assert run("--version")[1] == "source\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run",), "Give the id"),
+        (("run", "../x"), "no patient id"),
+        (("inbox",), "Give the id"),
+        (("walk",), "No such command"),
+        (("run", "alice", "--config", "/none.yaml"), "/none.yaml"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_says_what(run: Run, arguments: tuple[str, ...], words: str) -> None:
+    """One line on standard error, nothing on standard output."""
+    code, out, err = run(*arguments)
+
+    assert (code, out) == (2, "")
+    assert words in err
+
+
+def test_a_bad_setting_ends_with_2_and_names_its_place(run: Run, tmp_path: Path) -> None:
+    """The default file is read where it exists."""
+    (tmp_path / "patient.yaml").write_text("log_level: info\nsuit: x\n")
+
+    code, _, err = run("run", "alice")
+
+    assert code == 2
+    assert 'patient.yaml:2: unknown key "suit"; did you mean "suite"?' in err
+
+
+@pytest.mark.parametrize("command", ["run", "inbox"])
+def test_a_device_that_is_not_enrolled_ends_with_8(run: Run, command: str) -> None:
+    """The sentence says how to enrol."""
+    code, _, err = run(command, "alice")
+
+    assert code == 8
+    assert "telemed-patient enrol" in err
+
+
+def test_a_key_file_that_others_can_read_is_refused(run: Run, tmp_path: Path) -> None:
+    """With the command that makes it right."""
+    device(tmp_path).identity_file.chmod(0o604)
+
+    code, _, err = run("run", "alice")
+
+    assert code == 2
+    assert "chmod 600" in err
+
+
+def test_a_damaged_inbox_ends_with_1_and_one_line(run: Run, tmp_path: Path) -> None:
+    """No traceback for what a person can do something about."""
+    home = device(tmp_path)
+    fill(home, b"x")
+    with closing(sqlite3.connect(home.inbox_file)) as connection, connection:
+        connection.execute("UPDATE messages SET body = zeroblob(40)")
+
+    code, _, err = run("inbox", "alice")
+
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "does not open" in err
+
+
+# --- inbox
+
+
+def test_the_inbox_is_shown_in_blocks(run: Run, tmp_path: Path) -> None:
+    """What had expired when it came is not shown."""
+    fill(device(tmp_path), b"take two", None)
+
+    code, out, _ = run("inbox", "alice")
+
+    assert code == 0
+    assert "take two" in out
+    assert out.count("group:everyone") == 1
+
+
+def test_an_empty_inbox_says_so(run: Run, tmp_path: Path) -> None:
+    """Rather than nothing."""
+    device(tmp_path)
+
+    assert run("inbox", "alice")[1] == "No messages yet.\n"
+
+
+def test_the_inbox_as_json_is_one_list(run: Run, tmp_path: Path) -> None:
+    """An expired message is a number without a body."""
+    fill(device(tmp_path), b"take two", None)
+
+    entries = json.loads(run("inbox", "alice", "--json")[1])
+
+    assert [(each["number"], each["body"], each["expired"]) for each in entries] == [
+        (10, "take two", False),
+        (20, None, True),
+    ]
+    assert entries[0] == {
+        "stream": "group:everyone",
+        "number": 10,
+        "created": "1970-01-01T00:00:00.000+00:00",
+        "received": "2027-01-15T08:00:00.000+00:00",
+        "body": "take two",
+        "direct": False,
+        "expired": False,
+    }
+
+
+def test_in_a_container_the_inbox_is_that_of_the_running_device(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heartbeat file says who lives here."""
+    fill(device(tmp_path), b"mine")
+    beat = tmp_path / "beat"
+    monkeypatch.setenv("TELEMED_PATIENT_HEARTBEAT_FILE", str(beat))
+
+    without = run("inbox")
+    beat.write_text("alice\n")
+    with_session = run("inbox")
+
+    assert without[0] == 2
+    assert "mine" in with_session[1]
+
+
+# --- enrol and run
+
+
+def test_enrol_then_run_then_stop(run: Run, tmp_path: Path) -> None:
+    """Three commands of a device's life; SIGTERM ends it in good order with code 0."""
+
+    async def invite_speak_and_stop(doctor: SmallDoctor) -> None:
+        write_private(tmp_path / "invitation", to_text(doctor.invite()).encode())
+        await session(doctor, 2)
+        doctor.say("good morning")
+        await doctor.until(lambda: doctor.last.receipts)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await doctor.until(lambda: doctor.last.goodbye)
+
+    with served(invite_speak_and_stop):
+        enrolled = run("enrol", f"@{tmp_path}/invitation", "--json")
+        ran = run("run", "alice", "--json")
+
+    events = [json.loads(line) for line in ran[1].splitlines()]
+    assert (enrolled[0], ran[0]) == (0, 0)
+    assert json.loads(enrolled[1].splitlines()[-1])["event"] == "enrolled"
+    assert [event["event"] for event in events] == ["handshake"] * 5 + ["established", "epoch", "message"]
+    assert events[-1]["body"] == "good morning"
+    assert "good morning" in run("inbox", "alice")[1]
+
+
+def test_a_person_reads_sentences_and_blocks(run: Run) -> None:
+    """Without --json."""
+
+    async def speak_and_stop(doctor: SmallDoctor) -> None:
+        await session(doctor, 2)
+        doctor.say("good morning")
+        await doctor.until(lambda: doctor.last.receipts)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with served(speak_and_stop) as doctor:
+        enrolled = run("enrol", to_text(doctor.invite()), "--id", "alice")
+        ran = run("run", "alice")
+
+    assert "Next: telemed-patient run alice" in enrolled[1]
+    assert ran[1].startswith("Connected to doctor doctor as alice")
+    assert "good morning" in ran[1]
+
+
+def test_a_refused_enrolment_ends_with_its_code(run: Run, tmp_path: Path) -> None:
+    """Nobody listens: 9, and nothing is left."""
+    invitation = Invitation("doctor", [KEY], ["127.0.0.1:1"], [], bytes(16), bytes(32), 0, 1, "alice")
+
+    code, out, _ = run("enrol", to_text(invitation))
+
+    assert code == 9
+    assert "cannot be reached at 127.0.0.1:1: Connection refused" in out
+    assert not (tmp_path / "patients" / "alice").exists()
+
+
+def test_an_interrupted_enrolment_is_not_a_success(run: Run) -> None:
+    """Ctrl-C while the doctor thinks."""
+
+    async def stop(doctor: SmallDoctor) -> None:
+        doctor.admit = False
+        await doctor.until(lambda: doctor.visits and doctor.last.patient_id)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with served(stop) as doctor:
+        code, _, _ = run("enrol", to_text(doctor.invite()))
+
+    assert code == 1
+
+
+def test_an_unreadable_invitation_ends_with_3(run: Run) -> None:
+    """One line."""
+    code, _, err = run("enrol", "telemed1-nonsense")
+
+    assert code == 3
+    assert "damaged" in err
+
+
+def test_a_limited_number_of_attempts_ends_with_the_last_reason(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unreachable twice: 9."""
+    device(tmp_path)
+    monkeypatch.setenv("TELEMED_PATIENT_ATTEMPTS", "2")
+
+    code, out, _ = run("run", "alice", "--json")
+
+    assert code == 9
+    assert len(out.splitlines()) == 2
+
+
+def test_a_revoked_device_says_so_without_asking_again(run: Run, tmp_path: Path) -> None:
+    """Its mark is enough."""
+    device(tmp_path).mark_revoked()
+
+    code, _, err = run("run", "alice")
+
+    assert code == 7
+    assert "revoked" in err
+
+
+def test_a_replica_takes_a_slot_and_enrols_with_the_file(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice: the second start is the same device, and no second slot is made."""
+    fleet = tmp_path / "fleet.invitation"
+    monkeypatch.setenv("TELEMED_PATIENT_SLOTS_DIR", str(tmp_path / "slots"))
+    monkeypatch.setenv("TELEMED_PATIENT_INVITATION_FILE", str(fleet))
+
+    async def stop_after_each_session(doctor: SmallDoctor) -> None:
+        write_private(fleet, to_text(doctor.invite(None, uses=5)).encode())
+        for visits in (1, 2):
+            await session(doctor, visits)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with served(stop_after_each_session) as doctor:
+        codes = [run("run")[0], run("run")[0]]
+        known = list(doctor.directory.members)
+
+    assert codes == [0, 0]
+    assert len(known) == 1
+    assert [path.name for path in (tmp_path / "slots").iterdir()] == ["0001"]
+
+
+def test_a_named_device_may_enrol_with_the_file(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An invitation for that id, put where the settings say."""
+    file = tmp_path / "alice.invitation"
+    monkeypatch.setenv("TELEMED_PATIENT_INVITATION_FILE", str(file))
+
+    async def stop(doctor: SmallDoctor) -> None:
+        write_private(file, to_text(doctor.invite("alice")).encode())
+        await session(doctor, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with served(stop) as doctor:
+        code, _, _ = run("run", "alice")
+
+    assert code == 0
+    assert list(doctor.directory.members) == ["alice"]
+
+
+def test_a_device_in_use_is_refused(run: Run, tmp_path: Path) -> None:
+    """Two programs with one identity would only replace each other."""
+    home = device(tmp_path)
+
+    with DeviceLock.acquire(home):
+        code, _, err = run("run", "alice")
+
+    assert code == 2
+    assert "Another program uses the device" in err
+
+
+def test_python_m_patient_is_run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """`python -m patient ID` needs no subcommand."""
+    monkeypatch.setattr(sys, "argv", ["patient", "nobody"])
+
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("patient", run_name="__main__")
+
+    assert end.value.code == 8
+    assert "nobody" in capfd.readouterr().err
