@@ -276,15 +276,15 @@ def test_in_a_container_the_inbox_is_that_of_the_running_device(
 def test_enrol_then_run_then_stop(run: Run, tmp_path: Path) -> None:
     """Three commands of a device's life; SIGTERM ends it in good order with code 0."""
 
-    async def invite_speak_and_stop(doctor: SmallDoctor) -> None:
-        write_private(tmp_path / "invitation", to_text(doctor.invite()).encode())
+    async def speak_and_stop(doctor: SmallDoctor) -> None:
         await session(doctor, 2)
         doctor.say("good morning")
         await doctor.until(lambda: doctor.last.receipts)
         os.kill(os.getpid(), signal.SIGTERM)
         await doctor.until(lambda: doctor.last.goodbye)
 
-    with served(invite_speak_and_stop):
+    with served(speak_and_stop) as doctor:
+        write_private(tmp_path / "invitation", to_text(doctor.invite()).encode())
         enrolled = run("enrol", f"@{tmp_path}/invitation", "--json")
         ran = run("run", "alice", "--json")
 
