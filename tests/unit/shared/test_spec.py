@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -141,6 +142,16 @@ def test_the_parts_can_be_printed_and_written(
     assert "| 5 | LAGGING |" in written
     printed = capsys.readouterr().out
     assert [name for name in PARTS if f"<!-- {name} -->\n" not in printed] == []
+
+
+def test_the_module_is_a_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`python -m shared.spec_tables` prints."""
+    monkeypatch.delitem(sys.modules, "shared.spec_tables")
+    monkeypatch.setattr(sys, "argv", ["spec_tables"])
+
+    runpy.run_module("shared.spec_tables", run_name="__main__")
+
+    assert capsys.readouterr().out.startswith("<!-- suites -->\n| id | name |")
 
 
 def test_the_core_reads_no_clock_and_does_no_input_or_output() -> None:

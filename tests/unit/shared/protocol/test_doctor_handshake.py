@@ -15,15 +15,32 @@ import pytest
 from shared.crypto.kdf import Label
 from shared.crypto.signatures import Signer
 from shared.crypto.suites import SUITES, SuiteId
-from shared.protocol.doctor_handshake import Offer, OpenInvitation, Standing
+from shared.protocol.doctor_handshake import (
+    Offer,
+    OpenInvitation,
+    Standing,
+    answer_auth_request,
+    open_auth_request,
+)
 from shared.protocol.events import Failed
 from shared.protocol.invitations import derived_id
 from shared.protocol.patient_handshake import Enrolment
 from shared.protocol.transitions import State
-from shared.wire.checks import Check
+from shared.wire.checks import Check, Checklist
 from shared.wire.opcodes import AlertCode
 from tests.crypto_tools import flip_bit
-from tests.protocol_bench import NONE, WALL, Changes, Clinic, Device, Outcome, PuppetPatient, only, outcome
+from tests.protocol_bench import (
+    NONE,
+    WALL,
+    Changes,
+    Clinic,
+    Device,
+    Outcome,
+    PuppetPatient,
+    frame_of,
+    only,
+    outcome,
+)
 
 REFUSED, CLOCK = AlertCode.REFUSED, AlertCode.CLOCK
 P256 = SUITES[SuiteId.ELGAMAL_P256]
@@ -429,4 +446,18 @@ def test_an_unknown_id_costs_one_verification_like_a_known_one(known: bool) -> N
 
 def test_the_reprs_of_the_phases_hide_their_keys() -> None:
     """A traceback may print them."""
+    clinic = Clinic()
+    doctor = clinic.doctor_connection()
+    puppet = PuppetPatient(clinic.patient("patient-a", P256), clinic.clock, clinic.random)
+    now = clinic.clock.now
+    doctor.receive_data(puppet.key_exchange(), now)
+    offer = doctor._phase
+    assert isinstance(offer, Offer)
+    m3 = frame_of(puppet.auth_request(doctor.data_to_send()))
+    opened = open_auth_request(clinic.practice, offer, m3, now, Checklist())
+    response = answer_auth_request(clinic.practice, offer, opened, now, Checklist())
+
+    assert repr(opened) == "OpenedRequest(patient-a)"
+    for secret in (puppet.session_key, puppet.ss_d, response.keys.k3, response.keys.to_doctor):
+        assert repr(secret)[2:-1] not in repr(response)
     assert repr(OpenInvitation(b"s" * 32, 5, 1, None)) == "OpenInvitation(uses_left=1, expires=5)"
