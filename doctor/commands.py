@@ -128,8 +128,10 @@ class Commands:
             UserError: an unknown group or a taken id. StorageError: nothing has happened.
         """
         fleet = order.patient is None
-        default = 0 if fleet else self._settings.invitation_hours
-        lifetime = round((order.hours or default) * enrolment.HOUR)
+        hours = order.hours or (None if fleet else self._settings.invitation_hours)
+        lifetime = (
+            max(1, round(hours * enrolment.HOUR)) if hours else 0
+        )  # rounded down to 0, it would never expire
         uses = self._settings.fleet_uses if fleet else 1
         request = InvitationRequest(order.patient, tuple(order.groups), uses, lifetime)
 

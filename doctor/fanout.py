@@ -11,10 +11,9 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 
-from doctor.broadcast_log import BroadcastLog
 from doctor.groups import Join, Leave, Membership, group_of, stream_of
 from doctor.outbox import Accepted, Outbox
-from doctor.sessions import Attachment, Session
+from doctor.sessions import Attachment, Group, Session
 from shared.net.stream import clock
 from shared.protocol.epochs import MESSAGE_LIMIT, Epoch
 from shared.wire.messages import SignedMessage
@@ -24,43 +23,6 @@ JOIN_WINDOW = 0.1  # seconds; joins within it share one epoch
 GROUP_KEYS_A_TURN = 256
 CATCH_UP_BATCH = 64
 RECEIPT_PATIENCE = 10_000  # ms; what is unreceipted for so long is sent again
-
-
-class Group:
-    """One group's current epoch, members, log and attached sessions."""
-
-    __slots__ = (
-        "attached",
-        "began",
-        "distribution",
-        "epoch",
-        "last",
-        "log",
-        "members",
-        "name",
-        "roster",
-        "sequence",
-        "timer",
-    )
-
-    def __init__(self, name: str, epoch_number: int, last: int) -> None:
-        self.name = name
-        self.last = last  # the last number that was accepted
-        self.members: set[str] = set()
-        self.roster: frozenset[str] = frozenset()
-        self.epoch: Epoch | None = None
-        self.log = BroadcastLog()
-        self.attached: set[Attachment] = set()
-        self.sequence = 0
-        self.began = 0
-        self.distribution = 0.0  # seconds that handing out the last epoch took
-        self.timer: asyncio.TimerHandle | None = None  # an epoch is due: somebody has joined
-
-    @property
-    def epoch_number(self) -> int:
-        """The number of the current epoch."""
-        assert self.epoch is not None  # noqa: S101  `Fanout.load` begins one at once
-        return self.epoch.number
 
 
 class Fanout:
@@ -97,8 +59,8 @@ class Fanout:
         rows = self._reader.execute(
             "SELECT name, epoch, last FROM groups JOIN streams ON stream = 'group:' || name ORDER BY name"
         ).fetchall()
-        for name, epoch, last in rows:
-            self.groups[name] = Group(name, epoch, last)
+        for name, _, last in rows:
+            self.groups[name] = Group(name, last)
         for stream, patient_id in self._reader.execute(
             "SELECT stream, patient_id FROM memberships WHERE until IS NULL"
         ):
@@ -110,7 +72,7 @@ class Fanout:
 
     def add_group(self, name: str) -> None:
         """A group was created."""
-        self.groups[name] = Group(name, 0, 0)
+        self.groups[name] = Group(name, 0)
         self._begin_epoch(self.groups[name], 1)
 
     def join(self, join: Join) -> None:
@@ -134,8 +96,7 @@ class Fanout:
             session.stream.flush()
             return
         attachment = earlier or Attachment(session, join.group)
-        attachment.intervals.append((join.start, None))
-        attachment.delivered = max(attachment.delivered, join.start)
+        attachment.begin_membership(join.start)
         session.attachments[join.group] = attachment
 
     def leave(self, leave: Leave) -> None:
@@ -177,8 +138,7 @@ class Fanout:
             by_group.setdefault(membership.stream.name, []).append(membership)
         for name, history in by_group.items():
             attachment = session.attachments[name] = Attachment(session, name)
-            attachment.owe([membership for membership in history if membership.owed])
-            attachment.delivered = max(membership.delivered for membership in history)
+            attachment.remember(history)
         return replaced
 
     def drop_session(self, session: Session) -> None:
@@ -188,19 +148,23 @@ class Fanout:
         for attachment in session.attachments.values():
             self._detach(attachment)
 
-    def begin_delivery(self, session: Session) -> None:
-        """The patient has said where it stands: send what it missed, then attach it."""
+    def begin_delivery(self, session: Session, reported: dict[str, int]) -> None:
+        """The patient has said where it stands: send what it missed, then attach it.
+
+        Args:
+            reported: the last number of each group's stream that the patient has. It may be below what is known as delivered, where
+                its disk was put back to an earlier state: it is sent again what it lost.
+        """
         session.positioned = True
-        for attachment in list(session.attachments.values()):
-            attachment.written = max(attachment.written, attachment.delivered)
+        for name, attachment in list(session.attachments.items()):
+            attachment.written = reported.get(name, 0)
             self.advance(attachment)
 
     def last_issued(self, attachment: Attachment) -> int:
         """The highest number that can ever have been sent to the patient of this attachment."""
         if attachment.member:
             return self.groups[attachment.group].last
-        ends = [until for _, until in attachment.intervals if until is not None]
-        return max([attachment.delivered, *ends])
+        return max(attachment.delivered, attachment.issued)
 
     def resume(self, session: Session) -> None:
         """The patient's socket takes more again."""
@@ -213,38 +177,43 @@ class Fanout:
 
     def advance(self, attachment: Attachment) -> None:
         """Take the next step of catching up: a batch of missed messages, or attaching at the log's end."""
-        session = attachment.session
-        if not session.writable or attachment.cursor is not None or not attachment.intervals:
+        session, interval = attachment.session, attachment.first_beyond(attachment.written)
+        if not session.writable or attachment.cursor is not None or interval is None:
             return
-        start, until = attachment.intervals[0]
+        start, until = interval
         group = self.groups[attachment.group]
-        end = group.last if until is None else until
-        after = max(attachment.written, start)
+        after, end = max(attachment.written, start), group.last if until is None else until
         if after < end:
-            self._send_missed(attachment, after, end)
+            self._send_missed(attachment, start, after, end)
             asyncio.get_running_loop().call_soon(self.advance, attachment)
-        elif until is not None:
-            attachment.intervals.popleft()
-            self.advance(attachment)
         else:
-            self._attach(attachment, group)
+            self._attach(attachment, group, start)
 
     def send_unreceipted_again(self) -> None:
         """What has gone unreceipted for ten seconds, though the socket has drained, goes out once more as DIRECT."""
         now = clock().elapsed
         for session in list(self.sessions.values()):
+            if session.stream.buffered or not session.writable:
+                continue
             for attachment in session.attachments.values():
                 since = attachment.unreceipted_since
-                if (
-                    since is None
-                    or now - since < RECEIPT_PATIENCE
-                    or session.stream.buffered
-                    or not session.writable
-                ):
-                    continue
-                attachment.unreceipted_since = None
-                if attachment.intervals:
-                    self._send_missed(attachment, attachment.delivered, attachment.written)
+                if since is not None and now - since >= RECEIPT_PATIENCE:
+                    self._send_again(attachment)
+
+    def _send_again(self, attachment: Attachment) -> None:
+        attachment.unreceipted_since = None
+        interval = attachment.first_beyond(attachment.delivered)
+        if interval is not None:
+            # Never beyond the interval: what follows it was not meant for this patient, or starts elsewhere.
+            start, until = interval
+            up_to = attachment.written if until is None else min(until, attachment.written)
+            self._send_missed(attachment, start, max(attachment.delivered, start), up_to)
+
+    def close(self) -> None:
+        """The doctor stops: begin no further epochs."""
+        for group in self.groups.values():
+            if group.timer is not None:
+                group.timer.cancel()
 
     def next_epoch(self, group: Group) -> None:
         """Begin the group's next epoch now."""
@@ -272,32 +241,32 @@ class Fanout:
             if session is not None and session.positioned and group.name in session.attachments:
                 self.advance(session.attachments[group.name])
 
-    def _attach(self, attachment: Attachment, group: Group) -> None:
+    def _attach(self, attachment: Attachment, group: Group, start: int) -> None:
         session = attachment.session
         if group.epoch is None or session.patient_id not in group.roster:
             return  # its epoch is about to begin, and will attach it
         attachment.cursor = group.log.end
         group.attached.add(attachment)
-        self._send_group_key(attachment, group.epoch)
+        self._send_group_key(attachment, group.epoch, start)
 
     def _detach(self, attachment: Attachment) -> None:
         attachment.cursor = None
         self.groups[attachment.group].attached.discard(attachment)
         self._behind.discard(attachment)
 
-    def _send_group_key(self, attachment: Attachment, epoch: Epoch) -> None:
-        attachment.session.connection.send_group_key(epoch, attachment.start)
+    def _send_group_key(self, attachment: Attachment, epoch: Epoch, start: int) -> None:
+        attachment.session.connection.send_group_key(epoch, start)
         attachment.session.stream.flush()
         attachment.held_epoch = epoch.number
 
-    def _send_missed(self, attachment: Attachment, after: int, up_to: int) -> None:
+    def _send_missed(self, attachment: Attachment, start: int, after: int, up_to: int) -> None:
         now = clock()
         stream = stream_of(attachment.group)
         missed: list[tuple[int, SignedMessage]] = self._outbox.load(
             self._reader, stream, after, up_to, now.wall, CATCH_UP_BATCH
         )
         for number, message in missed:
-            attachment.session.connection.send_direct(attachment.start, message)
+            attachment.session.connection.send_direct(start, message)
             attachment.note_written(number, now.elapsed)
         attachment.session.stream.flush()
 
@@ -331,7 +300,7 @@ class Fanout:
                     break
                 keys_left -= 1
                 attachment.cursor += 1
-                self._send_group_key(attachment, entry)
+                self._send_group_key(attachment, entry, attachment.intervals[-1][0])
                 group.distribution = (clock().elapsed - group.began) / 1000
             else:
                 session.stream.write(entry.frames)

@@ -17,12 +17,13 @@ from doctor.answers import Origin
 from doctor.audit import Action, Head
 from doctor.commands import Commands
 from doctor.database import MIGRATIONS
+from doctor.door import DoorKeeper
 from doctor.fanout import Fanout
 from doctor.journal import Journal
 from doctor.receipts import Acknowledgement, Receipts
 from doctor.roster import Roster
 from doctor.settings import DoctorSettings
-from doctor.visits import DoorKeeper, House, Visit
+from doctor.visits import House, Visit
 from shared.crypto.suites import SuiteId, suite_by_name
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
@@ -47,6 +48,7 @@ class Gateway:
     Attributes:
         commands: what people and programs can order.
         port: the device port in use.
+        timekeeper: runs the timers; it ends only with the doctor, or by a bug, which is then raised at the end.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Gateway:
         self._settings = settings
         self._house = house
         self._keys = keys
+        self.timekeeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._server: asyncio.Server | None = None
         self._last_head: Head | None = None
 
@@ -84,12 +87,14 @@ class Gateway:
         _log.info("listening", host=host, port=self.port)
 
     async def close(self) -> None:
-        """Say goodbye to every device and stop."""
+        """Say goodbye to every device, let what was submitted take effect, and stop."""
         if self._server is not None:
             self._server.close()
-        for session in list(self._house.fanout.sessions.values()):
-            session.connection.disconnect(DisconnectReason.CLOSING)
-            session.stream.flush()
+        for visit in list(self._house.visits):
+            visit.hang_up(DisconnectReason.CLOSING)
+        await self.commands.storage_answers()
+        # A join among it may have set a timer for an epoch, which could no longer be kept.
+        self._house.fanout.close()
 
     async def keep_time(self) -> None:
         """Whatever has to happen now and then, until cancelled."""
@@ -98,6 +103,7 @@ class Gateway:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_every(1.0, lambda: practice.prekeys.erase_expired(clock())))
             tasks.create_task(_every(2.0, fanout.send_unreceipted_again))
+            tasks.create_task(_every(2.0, self._house.receipts.write_waiting))
             tasks.create_task(_every(1.0, lambda: _roll_old_epochs(fanout, epoch_interval)))
             tasks.create_task(_every(60.0, self._erase_expired))
             tasks.create_task(_every(60.0, self._retire_unseen))
@@ -118,16 +124,13 @@ class Gateway:
             retiring.add_done_callback(_report("patient not retired"))
 
     def _export_head(self) -> None:
-        try:
-            self._last_head = audit.export_head(
-                self.commands.reader,
-                Path(self._settings.audit_dir),
-                self._keys.identity,
-                clock().wall,
-                self._last_head,
-            )
-        except StorageError as error:
-            _log.error("audit head not exported", cause=str(error))
+        self._last_head = audit.export_head(
+            self.commands.reader,
+            Path(self._settings.audit_dir),
+            self._keys.identity,
+            clock().wall,
+            self._last_head,
+        )
 
     def _submit(self, job: Callable[..., None], failure: str) -> None:
         self._house.writer.submit_nowait(job).add_done_callback(_report(failure))
@@ -147,7 +150,11 @@ def _report(failure: str) -> Callable[[asyncio.Future[Any]], None]:
 async def _every(seconds: float, work: Callable[[], None]) -> None:
     while True:
         await asyncio.sleep(seconds)
-        work()
+        try:
+            work()
+        except (StorageError, sqlite3.Error) as error:
+            # The disk's trouble is no reason to stop the other timers, nor this one.
+            _log.error("timer failed", cause=str(error))
 
 
 def _roll_old_epochs(fanout: Fanout, interval: float) -> None:
@@ -179,15 +186,17 @@ async def open_gateway(settings: DoctorSettings) -> AsyncIterator[Gateway]:
                 journal = Journal(audit_dir)
                 journal.reconcile(reader, clock().wall)
                 gateway = _assemble(settings, suites, keys, writer, reader, journal)
-                await gateway.commands.provision_fleet_once()
                 await gateway.listen()
-                timer = asyncio.create_task(gateway.keep_time())
+                gateway.timekeeper = timekeeper = asyncio.create_task(gateway.keep_time())
                 try:
+                    await gateway.commands.provision_fleet_once()  # names the port, which listening has fixed
                     yield gateway
                 finally:
-                    timer.cancel()
-                    await asyncio.gather(timer, return_exceptions=True)
+                    timekeeper.cancel()
+                    await asyncio.wait({timekeeper})
                     await gateway.close()
+                if not timekeeper.cancelled():
+                    timekeeper.result()
 
 
 def _prepare(db: sqlite3.Connection) -> None:
@@ -254,9 +263,10 @@ def _only_doctor(state_dir: Path) -> Iterator[None]:
     """Two doctors on one state would give the same number twice."""
     descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"Another doctor is running on {state_dir}; stop it first.") from error
         yield
-    except BlockingIOError as error:
-        raise UserError(f"Another doctor is running on {state_dir}; stop it first.") from error
     finally:
         os.close(descriptor)

@@ -67,7 +67,11 @@ class Receipts:
         """Note an acknowledgement; it is committed soon."""
         key = (acknowledgement.stream, acknowledgement.patient_id)
         self._waiting[key] = _merged(self._waiting.get(key), acknowledgement)
-        if not self._writing:
+        self.write_waiting()
+
+    def write_waiting(self) -> None:
+        """Commit what waits, unless that is under way; called now and then, for what the disk refused before."""
+        if self._waiting and not self._writing:
             self._write()
 
     def _write(self) -> None:
@@ -81,10 +85,9 @@ class Receipts:
         self._writing = False
         if error is None:
             self._on_commit(batch)
-            if self._waiting:
-                self._write()
+            self.write_waiting()
             return
-        # What the disk refused goes with the next acknowledgement: a disk that is full is not asked again at once.
+        # What the disk refused goes with what comes next, or after a while: a full disk is not asked again at once.
         for earlier in batch:
             key = (earlier.stream, earlier.patient_id)
             later = self._waiting.get(key)

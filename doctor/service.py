@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from typing import Any
 
 from doctor.api import create_server
 from doctor.gateway import open_gateway
@@ -24,7 +25,8 @@ async def serve(settings: DoctorSettings) -> None:
             loop.add_signal_handler(number, stopping.set)
         serving = asyncio.create_task(server.serve())
         stopped = asyncio.create_task(stopping.wait())
-        await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {serving, stopped, gateway.timekeeper}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
         stopped.cancel()
         await serving

@@ -1,23 +1,27 @@
-"""What the gateway keeps for each connected patient: one Session, and in it one Attachment for each group.
+"""What the gateway keeps for each group, and for each connected patient: one Session, and in it one Attachment for each group.
 
 Law: state only. How an attachment moves is decided in `doctor.fanout`.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import asyncio
 
+from doctor.broadcast_log import BroadcastLog
 from doctor.groups import Membership
 from shared.crypto.secret import Secret
 from shared.net.stream import Stream
 from shared.protocol.doctor_connection import DoctorConnection
+from shared.protocol.epochs import Epoch
 
 
 class Attachment:
     """One session's place in one group's stream.
 
     It first catches up, message by message, over the intervals that are owed; then it is attached: `cursor` is its position
-    in the group's log. `start` is the start number of the interval that is being read.
+    in the group's log. Each interval is (start number, number of its end or None while the membership lasts); what lies
+    between two intervals was never meant for this patient. `issued` is the highest number that can have been sent to
+    it in the intervals that have ended.
     """
 
     __slots__ = (
@@ -26,6 +30,7 @@ class Attachment:
         "group",
         "held_epoch",
         "intervals",
+        "issued",
         "session",
         "unreceipted_since",
         "written",
@@ -34,7 +39,8 @@ class Attachment:
     def __init__(self, session: Session, group: str) -> None:
         self.session = session
         self.group = group
-        self.intervals: deque[tuple[int, int | None]] = deque()
+        self.intervals: list[tuple[int, int | None]] = []
+        self.issued = 0
         self.written = 0
         self.delivered = 0
         self.cursor: int | None = None
@@ -42,24 +48,40 @@ class Attachment:
         self.unreceipted_since: int | None = None
 
     @property
-    def start(self) -> int:
-        """The start number that goes with what is sent now."""
-        return self.intervals[0][0]
-
-    @property
     def member(self) -> bool:
         """Whether the last interval is a membership that lasts."""
         return bool(self.intervals) and self.intervals[-1][1] is None
 
-    def owe(self, memberships: list[Membership]) -> None:
-        """What this patient is entitled to in this group, oldest first."""
-        self.intervals.extend((membership.start, membership.until) for membership in memberships)
-        self.delivered = max((membership.delivered for membership in memberships), default=0)
+    def first_beyond(self, number: int) -> tuple[int, int | None] | None:
+        """The first interval in which something above `number` may be owed."""
+        return next(
+            (
+                (start, until)
+                for start, until in self.intervals
+                if until is None or until > max(number, start)
+            ),
+            None,
+        )
+
+    def remember(self, history: list[Membership]) -> None:
+        """All memberships of this patient in this group, oldest first."""
+        owed = [row for row in history if row.owed]
+        self.intervals = [(row.start, row.until) for row in owed]
+        self.issued = max(row.until or 0 for row in history)
+        # A membership begins with its start number as delivered: while an earlier one is owed something, that one counts.
+        self.delivered = owed[0].delivered if owed else max(row.delivered for row in history)
+
+    def begin_membership(self, start: int) -> None:
+        """The patient was added."""
+        if self.first_beyond(self.delivered) is None:
+            self.delivered = max(self.delivered, start)
+        self.intervals.append((start, None))
 
     def end_membership(self, until: int) -> None:
         """The patient was removed: what was accepted up to `until` is still owed."""
         start, _ = self.intervals.pop()
         self.intervals.append((start, until))
+        self.issued = max(self.issued, until)
         self.cursor = None
 
     def note_written(self, number: int, elapsed: int) -> None:
@@ -104,3 +126,40 @@ class Session:
     def writable(self) -> bool:
         """Whether the socket takes more now."""
         return self.live and self.stream.writable
+
+
+class Group:
+    """One group's current epoch, members, log and attached sessions."""
+
+    __slots__ = (
+        "attached",
+        "began",
+        "distribution",
+        "epoch",
+        "last",
+        "log",
+        "members",
+        "name",
+        "roster",
+        "sequence",
+        "timer",
+    )
+
+    def __init__(self, name: str, last: int) -> None:
+        self.name = name
+        self.last = last  # the last number that was accepted
+        self.members: set[str] = set()
+        self.roster: frozenset[str] = frozenset()
+        self.epoch: Epoch | None = None
+        self.log = BroadcastLog()
+        self.attached: set[Attachment] = set()
+        self.sequence = 0
+        self.began = 0
+        self.distribution = 0.0  # seconds that handing out the last epoch took
+        self.timer: asyncio.TimerHandle | None = None  # an epoch is due: somebody has joined
+
+    @property
+    def epoch_number(self) -> int:
+        """The number of the current epoch."""
+        assert self.epoch is not None  # noqa: S101  `Fanout.load` begins one at once
+        return self.epoch.number

@@ -7,13 +7,13 @@ ever sent to a patient. It never looks into a message.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from doctor import audit, enrolment
 from doctor.audit import Action
+from doctor.door import DoorKeeper, Replacements
 from doctor.enrolment import Admission, AdmissionRefused
 from doctor.fanout import Fanout
 from doctor.receipts import Acknowledgement, Receipts
@@ -44,31 +44,6 @@ from shared.wire.opcodes import DisconnectReason
 _log = get_logger("gateway")
 
 
-class DoorKeeper:
-    """Counts the connections that have not finished their handshake, in all and by address."""
-
-    def __init__(self, limit: int, per_address: int) -> None:
-        self._limit = limit
-        self._per_address = per_address
-        self._half_open: Counter[str] = Counter()
-        self._total = 0
-
-    def enter(self, host: str) -> bool:
-        """Whether one more from this host may begin a handshake; counts it if so."""
-        if self._total >= self._limit or self._half_open[host] >= self._per_address:
-            return False
-        self._half_open[host] += 1
-        self._total += 1
-        return True
-
-    def leave(self, host: str) -> None:
-        """A handshake ended, well or badly."""
-        self._total -= 1
-        self._half_open[host] -= 1
-        if not self._half_open[host]:
-            del self._half_open[host]
-
-
 @dataclass(frozen=True, slots=True)
 class House:
     """What all visits share."""
@@ -79,6 +54,8 @@ class House:
     receipts: Receipts
     writer: Writer
     door: DoorKeeper
+    replacements: Replacements = field(default_factory=Replacements)
+    visits: set[Visit] = field(default_factory=set)  # those that are connected
 
 
 class DeviceStream(Stream[DoctorConnection]):
@@ -147,9 +124,19 @@ class Visit:
     def on_closed(self) -> None:
         """The connection is gone."""
         self._leave_door()
+        self._house.visits.discard(self)
         if self._session is not None:
             self._house.fanout.drop_session(self._session)
             _log.info("session ended", **self._who())
+        else:
+            _log.debug("connection closed", **self._who())
+
+    # From the gateway
+
+    def hang_up(self, reason: DisconnectReason) -> None:
+        """End the session in good order, or just the connection where there is none yet."""
+        self.stream.connection.disconnect(reason)
+        self.stream.flush()
 
     # Steps
 
@@ -158,6 +145,8 @@ class Visit:
             _log.warning("too many unfinished handshakes", host=host)
             return False
         self._host = host
+        self._house.visits.add(self)
+        _log.debug("connection opened", host=host)
         return True
 
     def _leave_door(self) -> None:
@@ -174,6 +163,10 @@ class Visit:
             skew_s=(verified.patient_clock - verified.doctor_clock) / 1000,
             address=peer,
         )
+        if self._house.replacements.paused(verified.patient_id, clock().elapsed):
+            _log.warning("turned away: replaced too often", patient=verified.patient_id, address=peer)
+            self.hang_up(DisconnectReason.CLOSING)
+            return
 
         def decided(future: asyncio.Future[Admission]) -> None:
             error = None if future.cancelled() else future.exception()
@@ -210,14 +203,21 @@ class Visit:
             self._session = session
             replaced = fanout.add_session(session, admission.memberships)
             if replaced is not None:
-                replaced.connection.disconnect(DisconnectReason.REPLACED)
-                replaced.stream.flush()
+                self._replace(replaced)
             _log.info("established", patient=verified.patient_id, suite=suite, address=self.stream.peer)
         for joined in admission.joins:
             fanout.join(joined)
         if self._session is not None:
             self.stream.connection.admit(clock())
             self.stream.flush()
+
+    def _replace(self, replaced: Session) -> None:
+        replaced.connection.disconnect(DisconnectReason.REPLACED)
+        replaced.stream.flush()
+        if self._house.replacements.note(replaced.patient_id, clock().elapsed):
+            _log.warning("replaced too often: two devices may hold one key", **self._who())
+            detail = f"{replaced.stream.peer} by {self.stream.peer}"
+            self._record(Action.REPLACED_OFTEN, replaced.patient_id, detail)
 
     def _begin_delivery(self, positions: Sequence[Position]) -> None:
         session = self._session
@@ -227,7 +227,12 @@ class Visit:
             issued = self._house.fanout.last_issued(attachment) if attachment else 0
             if not self._acknowledge(attachment, position, issued):
                 return
-        self._house.fanout.begin_delivery(session)
+        reported = {
+            position.stream.name: position.last
+            for position in positions
+            if position.stream.kind is TargetKind.GROUP
+        }
+        self._house.fanout.begin_delivery(session, reported)
 
     def _take_receipt(self, positions: Sequence[Position]) -> None:
         session = self._session
@@ -285,7 +290,10 @@ class Visit:
         if "patient" not in who:
             return  # anybody can knock; only what a proven patient did is worth an entry that stays
         action = Action.RECEIPT_IMPOSSIBLE if check is Check.RECEIPT_ISSUED else Action.REFUSED
-        patient, detail, now = who["patient"], f"{check.number} {failed.detail}", clock().wall
+        self._record(action, who["patient"], f"{check.number} {failed.detail}")
+
+    def _record(self, action: Action, patient: str, detail: str) -> None:
+        now = clock().wall
 
         def stored(future: asyncio.Future[int]) -> None:
             if not future.cancelled() and (error := future.exception()) is not None:

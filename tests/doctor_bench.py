@@ -10,6 +10,7 @@ import asyncio
 import functools
 import secrets
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
@@ -404,6 +405,15 @@ class Doctor:
             other.execute("BEGIN IMMEDIATE")
             yield
             other.execute("ROLLBACK")
+
+    @asynccontextmanager
+    async def held_writer(self) -> AsyncIterator[None]:
+        """No transaction is committed inside the block; what was submitted is, in its order, after it."""
+        gate = threading.Event()
+        held = self.writer.submit_nowait(lambda db: gate.wait(LIMIT_S))
+        yield
+        gate.set()
+        await held
 
     async def settled(self) -> None:
         """Wait until everything that was submitted to the database is committed and has had its effect."""

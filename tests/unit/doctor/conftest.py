@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from doctor import fanout
 from tests.doctor_bench import LOG, Books, LogBook, database
 
 
@@ -17,6 +18,12 @@ def log() -> LogBook:
     """The doctor's log, strict and empty."""
     LOG.open()
     return LOG
+
+
+@pytest.fixture(autouse=True)
+def short_join_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that joins need not be waited for so long; a test of the window itself sets its own."""
+    monkeypatch.setattr(fanout, "JOIN_WINDOW", 0.01)
 
 
 @pytest.fixture

@@ -1,0 +1,65 @@
+"""Who may come in now: limits on unfinished handshakes, and a pause for devices that keep replacing each other.
+
+Law: counters in memory only. Whether a device is who it says is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+from shared.protocol.clock import SECOND
+
+
+class DoorKeeper:
+    """Counts the connections that have not finished their handshake, in all and by address."""
+
+    def __init__(self, limit: int, per_address: int) -> None:
+        self._limit = limit
+        self._per_address = per_address
+        self._half_open: Counter[str] = Counter()
+        self._total = 0
+
+    def enter(self, host: str) -> bool:
+        """Whether one more from this host may begin a handshake; counts it if so."""
+        if self._total >= self._limit or self._half_open[host] >= self._per_address:
+            return False
+        self._half_open[host] += 1
+        self._total += 1
+        return True
+
+    def leave(self, host: str) -> None:
+        """A handshake ended, well or badly."""
+        self._total -= 1
+        self._half_open[host] -= 1
+        if not self._half_open[host]:
+            del self._half_open[host]
+
+
+class Replacements:
+    """Watches how often a patient's sessions replace one another: two devices that hold one key do so without end."""
+
+    LIMIT = 3
+    WITHIN = 60 * SECOND
+    PAUSE = 60 * SECOND
+
+    def __init__(self) -> None:
+        self._recent: dict[str, deque[int]] = {}
+        self._paused_until: dict[str, int] = {}
+
+    def note(self, patient_id: str, elapsed: int) -> bool:
+        """A session was replaced; whether that was the third time within a minute. If so, newcomers pause for a minute."""
+        recent = self._recent.setdefault(patient_id, deque(maxlen=self.LIMIT))
+        recent.append(elapsed)
+        if len(recent) < self.LIMIT or elapsed - recent[0] > self.WITHIN:
+            return False
+        del self._recent[patient_id]
+        self._paused_until[patient_id] = elapsed + self.PAUSE
+        return True
+
+    def paused(self, patient_id: str, elapsed: int) -> bool:
+        """Whether a new session of this patient has to wait."""
+        until = self._paused_until.get(patient_id)
+        if until is not None and elapsed >= until:
+            del self._paused_until[patient_id]
+            return False
+        return until is not None

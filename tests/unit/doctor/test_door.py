@@ -1,0 +1,46 @@
+"""Limits on unfinished handshakes, and the pause after too many replacements."""
+
+from __future__ import annotations
+
+from doctor.door import DoorKeeper, Replacements
+
+
+def test_unfinished_handshakes_are_limited_in_all_and_by_address() -> None:
+    """Wherever they come from; who leaves makes room."""
+    door = DoorKeeper(3, 2)
+
+    assert [door.enter("a"), door.enter("a"), door.enter("a")] == [True, True, False]
+    assert [door.enter("b"), door.enter("c")] == [True, False]
+    door.leave("a")
+    assert [door.enter("c"), door.enter("a")] == [True, False]
+    for host in ("a", "b", "c"):
+        door.leave(host)
+    assert [door.enter("d"), door.enter("d"), door.enter("d")] == [True, True, False]
+
+
+def test_the_third_replacement_within_a_minute_is_an_alarm() -> None:
+    """And newcomers pause for a minute, then all is as before."""
+    watch = Replacements()
+
+    assert [watch.note("anna", at) for at in (0, 1000)] == [False, False]
+    assert not watch.paused("anna", 1000)
+    assert watch.note("anna", 60_000)
+    assert watch.paused("anna", 60_000)
+    assert watch.paused("anna", 119_999)
+    assert not watch.paused("bert", 60_000)
+    assert not watch.paused("anna", 120_000)
+    assert not watch.note("anna", 120_001)
+
+
+def test_replacements_that_are_further_apart_are_none() -> None:
+    """A session is renewed every hour, and a link may break now and then."""
+    watch = Replacements()
+
+    assert [watch.note("anna", at) for at in range(0, 600_000, 30_001)] == [False] * 20
+
+
+def test_each_patient_is_counted_for_itself() -> None:
+    """Many that come back at once after a power cut are no alarm."""
+    watch = Replacements()
+
+    assert not any(watch.note(f"p{number % 10}", 0) for number in range(20))
