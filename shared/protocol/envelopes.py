@@ -122,7 +122,7 @@ class Reader:
 
 
 class Positions:
-    """Patient: the last number applied in each stream; shared by the connections that read into one inbox."""
+    """Patient: the last number taken in each stream, by a connection or by those that read into one inbox."""
 
     __slots__ = ("_last",)
 

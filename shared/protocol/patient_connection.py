@@ -49,7 +49,9 @@ class PatientConnection(Connection):
     Args:
         identity: who this is and whom it trusts.
         reader: judges the doctor's envelopes.
-        positions: the inbox's position in each stream; shared with the connection that renews this one.
+        positions: how far the inbox has come in each stream. The first RECEIPT acknowledges them, so they are what is
+            committed. Two connections that read into one inbox may share them or have their own, as the inbox
+            ignores what it has.
         random: entropy, `random(n)` returns n bytes.
     """
 
