@@ -1,0 +1,85 @@
+"""A revoked patient reads no more, and what it knows lets nobody in."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from patient.exit_codes import ExitCode
+from tests.integration.deployment import Deployment, InboxEntry
+from tests.integration.engine import Container, run
+
+RESTARTS = 5  # compose.yaml: on-failure:5
+
+
+def first_end(deployment: Deployment, container: Container, moment: float) -> int:
+    """The exit code with which a container ends first after the moment."""
+    ends = deployment.wait_until(f"{container.name} has ended", lambda: container.ends_since(moment))
+    return ends[0]
+
+
+def invite_anew(deployment: Deployment) -> set[str]:
+    """Rotate the fleet invitation and fill up to five; containers that have given up are started again. All ids."""
+    deployment.order("invite", "--fleet")
+
+    def five() -> set[str]:
+        deployment.scale(5)
+        found = deployment.established()
+        return found if len(found) == 5 else set()
+
+    return deployment.wait_until("five are established with the new invitation", five)
+
+
+def test_a_revoked_patient_reads_no_more(deployment: Deployment) -> None:
+    """It is told and ends; the next broadcast is in an epoch without it, and the others read that."""
+    five = deployment.established()
+    deployment.wait_for_delivery(deployment.broadcast("For all."))
+    epoch_before = deployment.everyone().epoch
+    outcast = min(five)
+    container, bystander = (deployment.device_of(patient) for patient in (outcast, max(five)))
+    moment = time.time()
+
+    deployment.order("revoke", outcast)
+    group = deployment.everyone()
+    receipts = deployment.wait_for_delivery(deployment.broadcast("Not for the outcast."))
+
+    assert group.epoch > epoch_before
+    assert set(group.members) == five - {outcast}
+    assert receipts == dict.fromkeys(five - {outcast}, "delivered")
+    assert first_end(deployment, container, moment) == ExitCode.REVOKED
+    assert f"The doctor has revoked {outcast}" in container.logs()
+    # Replicas share a volume, so that another container can show what is on the outcast's part of it.
+    shown = bystander.execute("telemed-patient", "inbox", outcast, "--json")
+    texts = [entry.body for entry in msgspec.json.decode(shown, type=list[InboxEntry])]
+    assert "For all." in texts
+    assert "Not for the outcast." not in texts
+    assert outcast not in invite_anew(deployment)
+
+
+def test_the_invitation_that_a_revoked_patient_knew_is_void_until_there_is_a_new_one(
+    deployment: Deployment,
+) -> None:
+    """Its container tries and gives up, a fresh one is refused as well; a rotated invitation lets five be five again."""
+    five = deployment.established()
+    outcast = min(five)
+    container = deployment.device_of(outcast)
+    moment = time.time()
+
+    deployment.order("revoke", outcast)
+    deployment.wait_until("the outcast's container has given up", lambda: container.state() == "exited")
+    ends, restarts = container.ends_since(moment), container.restarts()
+    run("docker", "rm", container.id)
+    deployment.scale(5)
+    (fresh,) = [device for device in deployment.devices if not deployment.who(device)]
+    refused = first_end(deployment, fresh, moment)
+    known = {patient.patient for patient in deployment.patients()}
+
+    assert ends[0] == ExitCode.REVOKED
+    assert set(ends[1:]) <= {ExitCode.INVITATION}
+    assert restarts == RESTARTS
+    assert refused == ExitCode.INVITATION
+    assert "The invitation has been used already." in fresh.logs()
+    assert "V-041" in {line.check for line in deployment.journal()}
+    assert known >= five
+    assert invite_anew(deployment) - known
