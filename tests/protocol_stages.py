@@ -17,7 +17,8 @@ from shared.protocol.transitions import Role, State
 from shared.wire import messages
 from shared.wire.messages import Alert, Direct, Disconnect, Ping, Pong, Receipt
 from shared.wire.opcodes import AlertCode, DisconnectReason, Opcode
-from tests.protocol_bench import Clinic, PuppetDoctor, PuppetPatient, build
+from tests.protocol_bench import Clinic
+from tests.protocol_puppets import PuppetDoctor, PuppetPatient, build
 
 P256 = SUITES[SuiteId.ELGAMAL_P256]
 CLEAR_ALERT = build(Opcode.ALERT, messages.encode(Alert(AlertCode.BUSY, 0, b"")))

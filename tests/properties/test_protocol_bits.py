@@ -15,7 +15,8 @@ from shared.protocol.events import Direction, Dropped, Failed, MessageReceived
 from shared.protocol.transitions import State
 from shared.wire.messages import Position
 from tests.crypto_tools import flip_bit, flipped
-from tests.protocol_bench import ESTABLISHED, EVERYONE, Clinic, FakeLink, PuppetDoctor, events_of
+from tests.protocol_bench import ESTABLISHED, EVERYONE, Clinic, FakeLink, events_of
+from tests.protocol_puppets import PuppetDoctor
 from tests.protocol_stages import P256
 
 P_TO_D, D_TO_P = Direction.SENT, Direction.RECEIVED

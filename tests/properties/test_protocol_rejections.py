@@ -14,7 +14,8 @@ from shared.wire import framing
 from shared.wire.framing import AUTHENTICATED_LIMIT, HEADER_SIZE, UNAUTHENTICATED_LIMIT
 from shared.wire.opcodes import Opcode
 from tests.crypto_tools import flip_bit
-from tests.protocol_bench import build, events_of
+from tests.protocol_bench import events_of
+from tests.protocol_puppets import build
 from tests.protocol_stages import STATES, Stage, snapshot, stage
 
 OPCODES = sorted({int(opcode) for opcode in Opcode})

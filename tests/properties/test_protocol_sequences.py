@@ -9,7 +9,7 @@ import pytest
 from shared.protocol.doctor_connection import DoctorConnection
 from shared.protocol.transitions import ENDED, INITIAL, Role, State
 from shared.wire.opcodes import Opcode
-from tests.protocol_bench import build
+from tests.protocol_puppets import build
 from tests.protocol_stages import Stage, stage
 
 OPCODES = sorted({int(opcode) for opcode in Opcode})

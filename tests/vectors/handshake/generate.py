@@ -26,7 +26,8 @@ from shared.wire import messages
 from shared.wire.framing import HEADER_SIZE
 from shared.wire.messages import AuthRequest, AuthResponse
 from tests.crypto_tools import entropy
-from tests.protocol_bench import WALL, Clinic, PuppetDoctor, PuppetPatient
+from tests.protocol_bench import WALL, Clinic
+from tests.protocol_puppets import PuppetDoctor, PuppetPatient
 
 HERE = Path(__file__).parent
 P256 = SUITES[SuiteId.ELGAMAL_P256]

@@ -22,18 +22,8 @@ from shared.wire.checks import Check
 from shared.wire.framing import HEADER_SIZE
 from shared.wire.messages import AuthProof, AuthRequest, KeyExchange, KeyExchangeReply
 from shared.wire.opcodes import Opcode
-from tests.protocol_bench import (
-    ESTABLISHED,
-    Clinic,
-    Device,
-    PuppetDoctor,
-    PuppetPatient,
-    build,
-    events_of,
-    only,
-    outcome,
-    seal_pair,
-)
+from tests.protocol_bench import ESTABLISHED, Clinic, Device, events_of, only, outcome
+from tests.protocol_puppets import PuppetDoctor, PuppetPatient, build, seal_pair
 
 P256 = SUITES[SuiteId.ELGAMAL_P256]
 

@@ -36,15 +36,13 @@ from tests.protocol_bench import (
     GROUP,
     WALL,
     Clinic,
-    PuppetDoctor,
-    PuppetPatient,
-    build,
     events_of,
     frame_of,
     only,
     outcome,
     split,
 )
+from tests.protocol_puppets import PuppetDoctor, PuppetPatient, build
 
 NOW = Clinic().clock.now
 

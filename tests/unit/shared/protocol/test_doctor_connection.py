@@ -16,16 +16,8 @@ from shared.protocol.transitions import State
 from shared.wire.checks import Check
 from shared.wire.messages import Position
 from shared.wire.opcodes import AlertCode
-from tests.protocol_bench import (
-    ESTABLISHED,
-    EVERYONE,
-    WALL,
-    Clinic,
-    PuppetPatient,
-    events_of,
-    only,
-    outcome,
-)
+from tests.protocol_bench import ESTABLISHED, EVERYONE, WALL, Clinic, events_of, only, outcome
+from tests.protocol_puppets import PuppetPatient
 
 
 def verified(clinic: Clinic | None = None) -> tuple[Clinic, DoctorConnection, PuppetPatient]:

@@ -29,18 +29,8 @@ from shared.protocol.transitions import State
 from shared.wire.checks import Check, Checklist
 from shared.wire.opcodes import AlertCode
 from tests.crypto_tools import flip_bit
-from tests.protocol_bench import (
-    NONE,
-    WALL,
-    Changes,
-    Clinic,
-    Device,
-    Outcome,
-    PuppetPatient,
-    frame_of,
-    only,
-    outcome,
-)
+from tests.protocol_bench import WALL, Changes, Clinic, Device, Outcome, frame_of, only, outcome
+from tests.protocol_puppets import NONE, PuppetPatient
 
 REFUSED, CLOCK = AlertCode.REFUSED, AlertCode.CLOCK
 P256 = SUITES[SuiteId.ELGAMAL_P256]

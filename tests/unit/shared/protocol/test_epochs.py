@@ -16,7 +16,8 @@ from shared.wire.framing import HEADER_SIZE, Frame
 from shared.wire.messages import GroupKey, SignedMessage
 from shared.wire.opcodes import AlertCode, Opcode
 from tests.crypto_tools import entropy, flipped
-from tests.protocol_bench import DOCTOR, GROUP, build, frame_of
+from tests.protocol_bench import DOCTOR, GROUP, frame_of
+from tests.protocol_puppets import build
 
 MESSAGE = SignedMessage(b"envelope", b"signature", b"s" * 16, b"body")
 

@@ -27,17 +27,8 @@ from shared.wire.checks import Check
 from shared.wire.messages import Direct, Ping, Position, Receipt, Wire
 from shared.wire.opcodes import DisconnectReason, Opcode
 from tests.crypto_tools import flip_bit
-from tests.protocol_bench import (
-    ESTABLISHED,
-    EVERYONE,
-    GROUP,
-    WALL,
-    Clinic,
-    PuppetDoctor,
-    build,
-    events_of,
-    only,
-)
+from tests.protocol_bench import ESTABLISHED, EVERYONE, GROUP, WALL, Clinic, events_of, only
+from tests.protocol_puppets import PuppetDoctor, build
 
 
 def established(clinic: Clinic | None = None) -> tuple[Clinic, PatientConnection, PuppetDoctor]:

@@ -18,7 +18,8 @@ from shared.protocol.transitions import State
 from shared.wire.checks import Check
 from shared.wire.opcodes import AlertCode
 from tests.crypto_tools import flip_bit
-from tests.protocol_bench import WALL, Clinic, Outcome, PuppetDoctor, events_of, only, outcome
+from tests.protocol_bench import WALL, Clinic, Outcome, events_of, only, outcome
+from tests.protocol_puppets import PuppetDoctor
 
 REFUSED, CLOCK = AlertCode.REFUSED, AlertCode.CLOCK
 P256 = SUITES[SuiteId.ELGAMAL_P256]

@@ -15,7 +15,8 @@ from shared.wire.checks import PeerError
 from shared.wire.framing import AUTHENTICATED_LIMIT, HEADER_SIZE
 from shared.wire.opcodes import Opcode
 from tests.crypto_tools import flipped
-from tests.protocol_bench import frame_of, seal_payload
+from tests.protocol_bench import frame_of
+from tests.protocol_puppets import seal_payload
 
 KEY = b"k" * 32
 
