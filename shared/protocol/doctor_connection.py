@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from shared.crypto.signatures import Algorithm
 from shared.errors import LocalError
 from shared.protocol import doctor_handshake
@@ -9,9 +11,11 @@ from shared.protocol.clock import Instant
 from shared.protocol.connection import Connection
 from shared.protocol.doctor_handshake import Offer, Practice, Response
 from shared.protocol.epochs import Epoch
-from shared.protocol.events import Direction, Positioned, Receipted, Verified
+from shared.protocol.events import Direction, Positioned, Receipted, Reported, ResendRequested, Verified
 from shared.protocol.key_schedule import SessionKeys
+from shared.protocol.patient_handshake import frame_of
 from shared.protocol.transitions import Act, Role, State, Step
+from shared.wire import messages
 from shared.wire.checks import Check, Checklist
 from shared.wire.framing import Frame
 from shared.wire.messages import (
@@ -21,6 +25,10 @@ from shared.wire.messages import (
     KeyExchange,
     KeyExchangeReply,
     Receipt,
+    Report,
+    ReportReceipt,
+    ResendRequest,
+    Retry,
     SessionVerifier,
     SignedMessage,
 )
@@ -32,10 +40,14 @@ class DoctorConnection(Connection):
 
     Args:
         practice: what all of this doctor's connections share: keys, roster, prekeys.
+
+    Attributes:
+        address: where the peer is, without its port; the shell sets it before the first byte. Cookies are bound to it.
     """
 
     def __init__(self, practice: Practice, now: Instant) -> None:
         super().__init__(Role.DOCTOR, now, practice.handshake_deadline)
+        self.address = ""
         self._practice = practice
         self._phase: Offer | Response | None = None
         self._keys: SessionKeys | None = None
@@ -67,11 +79,23 @@ class DoctorConnection(Connection):
         """Send one message to this patient alone: a private one, or a broadcast that it missed."""
         self._send_record(Opcode.DIRECT, Direct(start, message))
 
+    def acknowledge_reports(self, report_ids: Sequence[bytes]) -> None:
+        """Say that these reports are on the disk."""
+        self._send_record(Opcode.REPORT_RECEIPT, ReportReceipt(list(report_ids)))
+
     # Handshake
 
     def _receive(self, step: Step, frame: Frame, now: Instant) -> None:
         if step.message is Receipt:
             self._receive_receipt(step, frame, now)
+        elif step.message is ResendRequest:
+            request = self._open_record(ResendRequest, frame)
+            self._commit_record(step)
+            self._events.append(ResendRequested(request.key_id, tuple(request.positions)))
+        elif step.message is Report:
+            report = self._open_record(Report, frame)
+            self._commit_record(step)
+            self._events.append(Reported(report))
         elif step.message is KeyExchange:
             self._receive_key_exchange(step, frame, now)
         elif step.message is AuthRequest:
@@ -83,12 +107,19 @@ class DoctorConnection(Connection):
 
     def _receive_key_exchange(self, step: Step, frame: Frame, now: Instant) -> None:
         checks = Checklist()
-        offer = doctor_handshake.answer_key_exchange(self._practice, frame, now, checks)
+        offer = doctor_handshake.answer_key_exchange(self._practice, self.address, frame, now, checks)
 
+        self._trace(Direction.RECEIVED, KeyExchange, frame.data, checks)
+        if isinstance(offer, Retry):
+            # Nothing is kept for this peer: its next connection brings all that is needed.
+            retry = frame_of(Opcode.RETRY, messages.encode(offer))
+            self._machine.act(Act.CLOSE)
+            self._outgoing.append(retry)
+            self._trace(Direction.SENT, Retry, retry)
+            return
         self._phase = offer
         self._machine.follow(step)
         self._outgoing.append(offer.m2)
-        self._trace(Direction.RECEIVED, KeyExchange, frame.data, checks)
         self._trace(Direction.SENT, KeyExchangeReply, offer.m2)
 
     def _receive_auth_request(self, step: Step, frame: Frame, now: Instant) -> None:

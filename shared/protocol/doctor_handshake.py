@@ -20,6 +20,7 @@ from shared.crypto.suites import SUITES, Suite, SuiteId
 from shared.errors import CryptoError, LocalError
 from shared.protocol import key_schedule
 from shared.protocol.clock import SECOND, Instant
+from shared.protocol.cookies import CookieJar
 from shared.protocol.invitations import derived_id
 from shared.protocol.key_schedule import SessionKeys
 from shared.protocol.patient_handshake import frame_of, seal_once
@@ -39,6 +40,7 @@ from shared.wire.messages import (
     KeyExchangeReply,
     ResponseClaims,
     ResponseProof,
+    Retry,
     SessionVerifier,
 )
 from shared.wire.opcodes import Opcode
@@ -105,6 +107,7 @@ class Practice:
     random: Callable[[int], bytes]
     clock_window: int = CLOCK_WINDOW
     handshake_deadline: int = HANDSHAKE_DEADLINE
+    cookies: CookieJar | None = None
 
     def __post_init__(self) -> None:
         for suite_id in self.suites:
@@ -151,8 +154,12 @@ class Response:
     m4: bytes
 
 
-def answer_key_exchange(practice: Practice, frame: Frame, now: Instant, checks: Checklist) -> Offer:
-    """Verify KEY_EXCHANGE and offer the current prekey of its suite. Costs no asymmetric operation.
+def answer_key_exchange(
+    practice: Practice, address: str, frame: Frame, now: Instant, checks: Checklist
+) -> Offer | Retry:
+    """Verify KEY_EXCHANGE and offer the current prekey of its suite; under load, ask for a cookie first.
+
+    Costs no asymmetric operation but, every five seconds, the new prekey's.
 
     Raises:
         PeerError: V-004, V-010.
@@ -160,6 +167,9 @@ def answer_key_exchange(practice: Practice, frame: Frame, now: Instant, checks: 
     message = messages.decode(KeyExchange, frame.payload)
     allowed = message.suite in practice.suites
     checks.require(allowed, Check.SUITE_ALLOWED, f"suite {message.suite} is not allowed here")  # V-010
+    cookies = practice.cookies
+    if cookies is not None and not cookies.admits(message, address, now):
+        return Retry(cookies.bake(message, address, now))
     suite = SUITES[SuiteId(message.suite)]
     prekey = practice.prekeys.offer(suite.id, now)
     reply = KeyExchangeReply(

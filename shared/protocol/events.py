@@ -8,8 +8,9 @@ from enum import Enum, unique
 from shared.crypto.secret import Secret
 from shared.crypto.signatures import Algorithm
 from shared.crypto.suites import SuiteId
+from shared.protocol.patient_handshake import Hello
 from shared.wire.checks import Check
-from shared.wire.messages import Envelope, Position, Stream
+from shared.wire.messages import Envelope, Position, Report, Stream
 from shared.wire.opcodes import AlertCode, DisconnectReason
 
 
@@ -61,6 +62,35 @@ class Receipted:
     """Doctor: the patient acknowledges what it has applied. The numbers are yet to be checked (V-090)."""
 
     positions: tuple[Position, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResendRequested:
+    """Doctor: the patient lacks messages. `key_id`: of a broadcast that it could not open; empty for a gap."""
+
+    key_id: bytes
+    positions: tuple[Position, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """Doctor: the patient reports something; acknowledge it once it is on the disk."""
+
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAsked:
+    """Patient: the doctor is under load. Connect again with this greeting, which carries the cookie; once."""
+
+    hello: Hello
+
+
+@dataclass(frozen=True, slots=True)
+class ReportsReceipted:
+    """Patient: these reports are on the doctor's disk."""
+
+    report_ids: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +163,10 @@ Event = (
     | Verified
     | Positioned
     | Receipted
+    | ResendRequested
+    | Reported
+    | RetryAsked
+    | ReportsReceipted
     | Confirmed
     | EpochBegun
     | MessageReceived

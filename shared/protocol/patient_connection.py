@@ -10,7 +10,7 @@ from shared.protocol import patient_handshake
 from shared.protocol.clock import SECOND, Instant
 from shared.protocol.connection import SILENCE_LIMIT, Connection
 from shared.protocol.envelopes import Positions, Reader
-from shared.protocol.epochs import HeldEpochs
+from shared.protocol.epochs import KEY_ID_SIZE, HeldEpochs
 from shared.protocol.events import (
     Alerted,
     Confirmed,
@@ -18,9 +18,12 @@ from shared.protocol.events import (
     Dropped,
     EpochBegun,
     MessageReceived,
+    ReportsReceipted,
+    RetryAsked,
 )
 from shared.protocol.patient_handshake import Hello, Identity, Request
 from shared.protocol.transitions import Role, State, Step
+from shared.wire import messages
 from shared.wire.checks import Check, Checklist, PeerError
 from shared.wire.framing import Frame
 from shared.wire.messages import (
@@ -33,6 +36,10 @@ from shared.wire.messages import (
     Ping,
     Position,
     Receipt,
+    Report,
+    ReportReceipt,
+    ResendRequest,
+    Retry,
     SessionVerifier,
     SignedMessage,
     Stream,
@@ -41,6 +48,7 @@ from shared.wire.messages import (
 from shared.wire.opcodes import Opcode
 
 PING_INTERVAL = 20 * SECOND
+ASK_INTERVAL = 1 * SECOND
 
 
 class PatientConnection(Connection):
@@ -53,6 +61,7 @@ class PatientConnection(Connection):
             committed. Two connections that read into one inbox may share them or have their own, as the inbox
             ignores what it has.
         random: entropy, `random(n)` returns n bytes.
+        hello: the greeting of an earlier `RetryAsked`; None makes a new one.
     """
 
     def __init__(
@@ -62,6 +71,7 @@ class PatientConnection(Connection):
         positions: Positions,
         now: Instant,
         random: Callable[[int], bytes],
+        hello: Hello | None = None,
     ) -> None:
         super().__init__(Role.PATIENT, now)
         self._identity = identity
@@ -70,7 +80,8 @@ class PatientConnection(Connection):
         self._random = random
         self._epochs = HeldEpochs()
         self._doctor_alert_key: bytes | None = None
-        hello = patient_handshake.start(identity, random)
+        self._asked_at: int | None = None
+        hello = hello or patient_handshake.start(identity, random)
         self._phase: Hello | Request | None = hello
         self._outgoing.append(hello.m1)
         self._trace(Direction.SENT, KeyExchange, hello.m1)
@@ -79,11 +90,17 @@ class PatientConnection(Connection):
         """Send a RECEIPT for what the inbox has committed."""
         self._send_record(Opcode.RECEIPT, Receipt(list(positions)))
 
+    def report(self, report: Report) -> None:
+        """Send a report; until its receipt has come, send it again in the next session, under the same id."""
+        self._send_record(Opcode.REPORT, report)
+
     # Handshake
 
     def _receive(self, step: Step, frame: Frame, now: Instant) -> None:
         if step.message is KeyExchangeReply:
             self._receive_reply(step, frame, now)
+        elif step.message is Retry:
+            self._receive_retry(step, frame)
         elif step.message is AuthResponse:
             self._receive_response(step, frame, now)
         elif step.message is SignedMessage:
@@ -108,6 +125,14 @@ class PatientConnection(Connection):
         self._outgoing.append(request.m3)
         self._trace(Direction.RECEIVED, KeyExchangeReply, frame.data, checks)
         self._trace(Direction.SENT, AuthRequest, request.m3)
+
+    def _receive_retry(self, step: Step, frame: Frame) -> None:
+        assert isinstance(self._phase, Hello)  # noqa: S101  the state says so; tells mypy
+        hello = patient_handshake.start_again(self._phase, messages.decode(Retry, frame.payload).cookie)
+
+        self._machine.follow(step)
+        self._trace(Direction.RECEIVED, Retry, frame.data)
+        self._events.append(RetryAsked(hello))
 
     def _receive_response(self, step: Step, frame: Frame, now: Instant) -> None:
         checks = Checklist()
@@ -141,6 +166,10 @@ class PatientConnection(Connection):
             self._receive_group_key(step, frame)
         elif step.message is Direct:
             self._receive_direct(step, frame, now)
+        elif step.message is ReportReceipt:
+            receipt = self._open_record(ReportReceipt, frame)
+            self._commit_record(step)
+            self._events.append(ReportsReceipted(tuple(receipt.report_ids)))
         else:
             self._receive_common(step, frame, now)
 
@@ -168,24 +197,41 @@ class PatientConnection(Connection):
         """A broadcast that fails is dropped, and the session goes on.
 
         Its key is the whole group's: were a bad one fatal, any member could end the others' sessions. Nothing is lost by
-        dropping: what stays unreceipted is sent again as DIRECT.
+        dropping: the doctor is asked for what is missing, and sends again what stays unreceipted.
         """
+        stream: Stream | None = None
         try:
             group, message = self._epochs.open(frame)
             envelope, body = self._reader.verify(message, group, now)
-        except PeerError as error:
-            self._events.append(Dropped(error.check, error.detail))
-            return
-        try:
+            stream = envelope.stream
             following = self._positions.is_next(envelope, 0)
         except PeerError as error:
-            self._events.append(Dropped(error.check, error.detail, envelope.stream))
+            self._events.append(Dropped(error.check, error.detail, stream))
+            self._ask_again(error.check, stream, frame, now)
             return
 
         self._machine.follow(step)
         if following:
             self._positions.raise_to(envelope.stream, envelope.number)
             self._events.append(MessageReceived(envelope, body, direct=False))
+
+    def _ask_again(self, check: Check, stream: Stream | None, frame: Frame, now: Instant) -> None:
+        """Ask for what is missing, at most once a second: the frames behind a gap all miss the same messages.
+
+        A forged broadcast is not worth a question; one that cannot be opened is, in every stream, since without the key its
+        group cannot be known.
+        """
+        if check not in (Check.ENVELOPE_PREVIOUS, Check.EPOCH_KEY_KNOWN, Check.BROADCAST_OPENS):
+            return
+        if self._asked_at is not None and now.elapsed - self._asked_at < ASK_INTERVAL:
+            return
+        streams = [stream] if stream is not None else self._positions.streams()
+        if not streams:
+            return
+        self._asked_at = now.elapsed
+        key_id = b"" if stream is not None else frame.payload[:KEY_ID_SIZE]
+        positions = [Position(each, self._positions[each], []) for each in streams]
+        self._send_record(Opcode.RESEND_REQUEST, ResendRequest(key_id, positions))
 
     def _keep_alive(self, now: Instant) -> None:
         super()._keep_alive(now)

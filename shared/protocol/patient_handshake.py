@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from shared.crypto import kdf
 from shared.crypto.aead import TAG_SIZE, Aead
 from shared.crypto.kdf import Label
@@ -74,6 +76,7 @@ class Hello:
 
     m1: bytes
     kem_key: KemKey
+    message: KeyExchange
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,16 @@ def start(identity: Identity, random: Callable[[int], bytes]) -> Hello:
     """Make KEY_EXCHANGE: the suite, a nonce and an ephemeral key."""
     kem_key = identity.suite.kem.generate(random)
     message = KeyExchange(identity.suite.id, random(NONCE_SIZE), kem_key.public, b"")
-    return Hello(frame_of(Opcode.KEY_EXCHANGE, messages.encode(message)), kem_key)
+    return _hello(message, kem_key)
+
+
+def start_again(hello: Hello, cookie: bytes) -> Hello:
+    """Make the same KEY_EXCHANGE with the cookie of a RETRY: the cookie is good for just this message."""
+    return _hello(msgspec.structs.replace(hello.message, cookie=cookie), hello.kem_key)
+
+
+def _hello(message: KeyExchange, kem_key: KemKey) -> Hello:
+    return Hello(frame_of(Opcode.KEY_EXCHANGE, messages.encode(message)), kem_key, message)
 
 
 def answer_reply(

@@ -64,6 +64,7 @@ P, D, S, O = Role.PATIENT, Role.DOCTOR, State, Opcode  # noqa: E741  one-letter 
 
 RECEIVE: dict[tuple[Role, State, Opcode], Step] = {
     (P, S.AWAIT_REPLY, O.KEY_EXCHANGE_REPLY): Step(messages.KeyExchangeReply, S.AWAIT_RESPONSE),
+    (P, S.AWAIT_REPLY, O.RETRY): Step(messages.Retry, S.CLOSED),
     (P, S.AWAIT_REPLY, O.ALERT): Step(messages.Alert, S.CLOSED),
     (P, S.AWAIT_RESPONSE, O.AUTH_RESPONSE): Step(messages.AuthResponse, S.CONFIRMING),
     (P, S.AWAIT_RESPONSE, O.ALERT): Step(messages.Alert, S.CLOSED),
@@ -76,6 +77,7 @@ RECEIVE: dict[tuple[Role, State, Opcode], Step] = {
     (P, S.ESTABLISHED, O.GROUP_KEY): Step(messages.GroupKey, S.ESTABLISHED),
     (P, S.ESTABLISHED, O.BROADCAST): Step(messages.SignedMessage, S.ESTABLISHED),
     (P, S.ESTABLISHED, O.DIRECT): Step(messages.Direct, S.ESTABLISHED),
+    (P, S.ESTABLISHED, O.REPORT_RECEIPT): Step(messages.ReportReceipt, S.ESTABLISHED),
     (P, S.ESTABLISHED, O.DISCONNECT): Step(messages.Disconnect, S.CLOSED),
     (P, S.ESTABLISHED, O.ALERT): Step(messages.Alert, S.CLOSED),
     (P, S.ESTABLISHED, O.PING): Step(messages.Ping, S.ESTABLISHED),
@@ -87,6 +89,8 @@ RECEIVE: dict[tuple[Role, State, Opcode], Step] = {
     (D, S.AWAIT_VERIFIER, O.ALERT): Step(messages.Alert, S.CLOSED),
     (D, S.AWAIT_POSITION, O.RECEIPT): Step(messages.Receipt, S.ESTABLISHED),
     (D, S.ESTABLISHED, O.RECEIPT): Step(messages.Receipt, S.ESTABLISHED),
+    (D, S.ESTABLISHED, O.RESEND_REQUEST): Step(messages.ResendRequest, S.ESTABLISHED),
+    (D, S.ESTABLISHED, O.REPORT): Step(messages.Report, S.ESTABLISHED),
     (D, S.ESTABLISHED, O.DISCONNECT): Step(messages.Disconnect, S.CLOSED),
     (D, S.ESTABLISHED, O.ALERT): Step(messages.Alert, S.CLOSED),
     (D, S.ESTABLISHED, O.PING): Step(messages.Ping, S.ESTABLISHED),
@@ -104,8 +108,12 @@ ACTS: dict[tuple[Role, State, Act], State] = {
 # What our own program may send as a record, by state. ALERT is sent by failing, never by choice.
 SEND: dict[tuple[Role, State], frozenset[Opcode]] = {
     (P, S.CONFIRMING): frozenset({O.RECEIPT, O.DISCONNECT}),
-    (P, S.ESTABLISHED): frozenset({O.RECEIPT, O.DISCONNECT, O.PING, O.PONG}),
-    (D, S.ESTABLISHED): frozenset({O.GROUP_KEY, O.BROADCAST, O.DIRECT, O.DISCONNECT, O.PING, O.PONG}),
+    (P, S.ESTABLISHED): frozenset(
+        {O.RECEIPT, O.RESEND_REQUEST, O.REPORT, O.DISCONNECT, O.PING, O.PONG},
+    ),
+    (D, S.ESTABLISHED): frozenset(
+        {O.GROUP_KEY, O.BROADCAST, O.DIRECT, O.REPORT_RECEIPT, O.DISCONNECT, O.PING, O.PONG},
+    ),
 }
 
 INITIAL = {P: S.AWAIT_REPLY, D: S.AWAIT_KEY_EXCHANGE}

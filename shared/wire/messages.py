@@ -26,9 +26,11 @@ BODY_LIMIT = 32 * 1024
 Nonce = Annotated[bytes, Meta(min_length=NONCE_SIZE, max_length=NONCE_SIZE)]
 Key32 = Annotated[bytes, Meta(min_length=KEY_SIZE, max_length=KEY_SIZE)]
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
+ReportId = Annotated[bytes, Meta(min_length=16, max_length=16)]
 InvitationId = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Salt = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Element = Annotated[bytes, Meta(max_length=1280)]  # the largest public key or ciphertext is the hybrid's
+Cookie = Annotated[bytes, Meta(min_length=40, max_length=40)]
 SignatureBytes = Annotated[bytes, Meta(max_length=512)]
 Time = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -66,6 +68,12 @@ class KeyExchangeReply(Wire, frozen=True):
     kem_public: Element
     valid_until: Time
     signature: SignatureBytes
+
+
+class Retry(Wire, frozen=True):
+    """Opcode 12: come again with this cookie. Clear; the connection closes."""
+
+    cookie: Cookie
 
 
 class AuthRequest(Wire, frozen=True):
@@ -204,6 +212,39 @@ class Receipt(Wire, frozen=True):
     """Opcode 42: cumulative, per stream. The first one of a session says where the patient stands."""
 
     positions: Annotated[list[Position], Meta(max_length=256)]
+
+
+class ResendRequest(Wire, frozen=True):
+    """Opcode 43: something is missing. `positions` says where the patient stands in the streams that it asks for.
+
+    `key_id` is that of a broadcast which it holds no key for, empty where it is a gap that it has noticed.
+    """
+
+    key_id: Annotated[bytes, Meta(max_length=16)]
+    positions: Annotated[list[Position], Meta(min_length=1, max_length=256)]
+
+
+@unique
+class ReportKind(IntEnum):
+    """What a report holds."""
+
+    VITALS = 1  # JSON
+    REPLY = 2  # text
+
+
+class Report(Wire, frozen=True):
+    """Opcode 50: what a patient reports. `report_id` stays the same however often it is sent."""
+
+    report_id: ReportId
+    kind: ReportKind
+    created: Time
+    body: Annotated[bytes, Meta(min_length=1, max_length=BODY_LIMIT)]
+
+
+class ReportReceipt(Wire, frozen=True):
+    """Opcode 51: these reports are on the doctor's disk."""
+
+    report_ids: Annotated[list[ReportId], Meta(min_length=1, max_length=256)]
 
 
 class Disconnect(Wire, frozen=True):

@@ -16,12 +16,16 @@ class Opcode(IntEnum):
     KEY_EXCHANGE = 10  # P→D, clear
     AUTH_REQUEST = 10  # P→D, sealed under k1
     KEY_EXCHANGE_REPLY = 11  # D→P, clear, carries a signed prekey
+    RETRY = 12  # D→P, clear, instead of 11 and only under load
     AUTH_RESPONSE = 20  # D→P, sealed under k2
     SESSION_VERIFIER = 30  # P→D, sealed under k3
     GROUP_KEY = 31  # D→P, record
     BROADCAST = 40  # D→P, sealed under the epoch key, the same bytes to every member
     DIRECT = 41  # D→P, record
     RECEIPT = 42  # P→D, record
+    RESEND_REQUEST = 43  # P→D, record
+    REPORT = 50  # P→D, record
+    REPORT_RECEIPT = 51  # D→P, record
     DISCONNECT = 60  # both, record
     ALERT = 70  # both; clear, under the alert key, or a record
     PING = 80  # both, record
