@@ -18,6 +18,7 @@ from shared.crypto.kdf import Label
 from shared.crypto.suites import SUITES
 from shared.protocol import (
     connection,
+    cookies,
     doctor_handshake,
     epochs,
     patient_connection,
@@ -204,6 +205,9 @@ def _limits() -> str:
         ("a prekey is offered for", prekeys.OFFERED_FOR, "ms"),
         ("a prekey is valid for", prekeys.VALID_FOR, "ms"),
         ("a prekey is held for", prekeys.HELD_FOR, "ms"),
+        ("a cookie holds for", cookies.LIFETIME, "ms"),
+        ("a key of cookies is used for", cookies.KEY_LIFETIME, "ms"),
+        ("between a patient's RESEND_REQUESTs", patient_connection.ASK_INTERVAL, "ms"),
         ("records between two turns of the ratchet", records.RATCHET_INTERVAL, "records"),
         ("broadcasts in one epoch", epochs.MESSAGE_LIMIT, "broadcasts"),
     )

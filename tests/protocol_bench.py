@@ -23,7 +23,7 @@ from shared.protocol.envelopes import Draft, Positions, Reader
 from shared.protocol.epochs import Epoch
 from shared.protocol.events import Alerted, Direction, Event, Failed, Positioned, Traced, Verified
 from shared.protocol.patient_connection import PatientConnection
-from shared.protocol.patient_handshake import Enrolment, Identity
+from shared.protocol.patient_handshake import Enrolment, Hello, Identity
 from shared.protocol.prekeys import PrekeyRing
 from shared.protocol.replay import ReplayCache
 from shared.protocol.transitions import State
@@ -167,10 +167,10 @@ class Clinic:
         """The doctor's side of a new connection."""
         return DoctorConnection(self.practice, self.clock.now)
 
-    def patient_connection(self, device: Device) -> PatientConnection:
-        """The patient's side of a new connection."""
+    def patient_connection(self, device: Device, hello: Hello | None = None) -> PatientConnection:
+        """The patient's side of a new connection, or with `hello` of the one that a RETRY asks for."""
         return PatientConnection(
-            device.identity, device.reader, device.positions, self.clock.now, self.random
+            device.identity, device.reader, device.positions, self.clock.now, self.random, hello
         )
 
     def link(self, device: Device | None = None, **options: Any) -> FakeLink:

@@ -15,9 +15,22 @@ from shared.crypto.suites import SUITES, SuiteId
 from shared.protocol.connection import Connection
 from shared.protocol.transitions import Role, State
 from shared.wire import messages
-from shared.wire.messages import Alert, Direct, Disconnect, Ping, Pong, Receipt
+from shared.wire.messages import (
+    Alert,
+    Direct,
+    Disconnect,
+    Ping,
+    Pong,
+    Position,
+    Receipt,
+    Report,
+    ReportKind,
+    ReportReceipt,
+    ResendRequest,
+    Retry,
+)
 from shared.wire.opcodes import AlertCode, DisconnectReason, Opcode
-from tests.protocol_bench import Clinic
+from tests.protocol_bench import EVERYONE, Clinic
 from tests.protocol_puppets import PuppetDoctor, PuppetPatient, build
 
 P256 = SUITES[SuiteId.ELGAMAL_P256]
@@ -91,7 +104,11 @@ def doctor_stage(state: State) -> Stage:
     if state is State.AWAIT_POSITION:
         return result
     _deliver(result, 42)
-    result.legal |= _session_records(puppet)
+    result.legal |= {
+        43: lambda: puppet.record(Opcode.RESEND_REQUEST, ResendRequest(b"", [Position(EVERYONE, 0, [])])),
+        50: lambda: puppet.record(Opcode.REPORT, Report(bytes(16), ReportKind.REPLY, 0, b"better")),
+        **_session_records(puppet),
+    }
     return result
 
 
@@ -102,7 +119,10 @@ def patient_stage(state: State) -> Stage:
     puppet = PuppetDoctor(clinic, device)
     patient = clinic.patient_connection(device)
     m1 = patient.data_to_send()
-    result = Stage(patient, clinic, {11: lambda: puppet.reply(m1), 70: lambda: CLEAR_ALERT})
+    retry = build(Opcode.RETRY, messages.encode(Retry(bytes(40))))
+    result = Stage(
+        patient, clinic, {11: lambda: puppet.reply(m1), 12: lambda: retry, 70: lambda: CLEAR_ALERT}
+    )
     if state is State.AWAIT_REPLY:
         return result
     _deliver(result, 11)
@@ -125,6 +145,7 @@ def patient_stage(state: State) -> Stage:
     result.legal |= {
         31: lambda: puppet.record(Opcode.GROUP_KEY, clinic.epoch(2).group_key(0)),
         40: lambda: epoch.seal(0, clinic.sign(1, 0)),
+        51: lambda: puppet.record(Opcode.REPORT_RECEIPT, ReportReceipt([bytes(16)])),
         70: lambda: puppet.record(Opcode.ALERT, Alert(AlertCode.BUSY, 5, b"")),
     }
     return result
@@ -146,8 +167,9 @@ def _deliver(made: Stage, opcode: int) -> None:
 
 
 # What a refusal may change: the state, what goes out (and the counter of what goes out), the events, the bytes that wait, and
-# when something was last heard. `_alert_key` and `_claimed` say under which key the alert goes and whom the log names.
-_MAY_CHANGE = {"_outgoing", "_events", "_buffer", "_heard", "_sealer", "_alert_key", "_claimed"}
+# when something was last heard. `_alert_key` and `_claimed` say under which key the alert goes and whom the log names,
+# `_asked_at` when a question was last sent.
+_MAY_CHANGE = {"_outgoing", "_events", "_buffer", "_heard", "_sealer", "_alert_key", "_claimed", "_asked_at"}
 
 
 def snapshot(value: Any, path: tuple[int, ...] = ()) -> Any:

@@ -1,8 +1,9 @@
 """Cookies: under load, who asks for a handshake must first show that it receives what is sent to its address.
 
-A cookie is `time (8) ‖ HMAC(key, address, time, H(KEY_EXCHANGE without cookie))` and the doctor keeps nothing for it: checking one
-costs a hash and a MAC. The address is without its port, since a client's next connection has another. The key changes
-every minute; the one before is still good.
+A cookie is `time (8) ‖ HMAC(key, address, time, KEY_EXCHANGE without its cookie)` and the doctor keeps nothing for it: checking one
+costs a MAC, or two around a change of keys. The address is without its port, since a client's next connection has another. The
+key changes every minute; the one before is still good. Within its ten seconds a cookie holds as often as it is shown: it
+proves an address, and is no ticket for one handshake.
 """
 
 from __future__ import annotations

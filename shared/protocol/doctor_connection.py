@@ -80,7 +80,7 @@ class DoctorConnection(Connection):
         self._send_record(Opcode.DIRECT, Direct(start, message))
 
     def acknowledge_reports(self, report_ids: Sequence[bytes]) -> None:
-        """Say that these reports are on the disk."""
+        """Say that these reports, 1 to 256 ids of 16 bytes, are on the disk. Raises LocalError unless ESTABLISHED."""
         self._send_record(Opcode.REPORT_RECEIPT, ReportReceipt(list(report_ids)))
 
     # Handshake

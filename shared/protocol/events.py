@@ -81,7 +81,10 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class RetryAsked:
-    """Patient: the doctor is under load. Connect again with this greeting, which carries the cookie; once."""
+    """Patient: the doctor is under load. Connect again, once, with this greeting, which carries the cookie.
+
+    A RETRY that answers a greeting with a cookie is told as `Alerted` with BUSY instead: back off and begin anew.
+    """
 
     hello: Hello
 

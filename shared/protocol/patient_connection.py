@@ -45,7 +45,7 @@ from shared.wire.messages import (
     Stream,
     TargetKind,
 )
-from shared.wire.opcodes import Opcode
+from shared.wire.opcodes import AlertCode, Opcode
 
 PING_INTERVAL = 20 * SECOND
 ASK_INTERVAL = 1 * SECOND
@@ -91,7 +91,11 @@ class PatientConnection(Connection):
         self._send_record(Opcode.RECEIPT, Receipt(list(positions)))
 
     def report(self, report: Report) -> None:
-        """Send a report; until its receipt has come, send it again in the next session, under the same id."""
+        """Send a report; until its receipt has come, send it again in the next session, under the same id.
+
+        Its bounds are those of `Report`: the doctor ends the session for one that breaks them. Raises LocalError unless the
+        session is ESTABLISHED.
+        """
         self._send_record(Opcode.REPORT, report)
 
     # Handshake
@@ -128,11 +132,16 @@ class PatientConnection(Connection):
 
     def _receive_retry(self, step: Step, frame: Frame) -> None:
         assert isinstance(self._phase, Hello)  # noqa: S101  the state says so; tells mypy
-        hello = patient_handshake.start_again(self._phase, messages.decode(Retry, frame.payload).cookie)
+        hello, retry = self._phase, messages.decode(Retry, frame.payload)
 
+        self._phase = None  # the ephemeral key goes on with the next connection, which erases it in its time
         self._machine.follow(step)
         self._trace(Direction.RECEIVED, Retry, frame.data)
-        self._events.append(RetryAsked(hello))
+        if hello.message.cookie:
+            # Anyone can send a RETRY: one an attempt, or it would keep a device connecting for ever.
+            self._events.append(Alerted(AlertCode.BUSY, 0, authentic=False))
+        else:
+            self._events.append(RetryAsked(patient_handshake.start_again(hello, retry.cookie)))
 
     def _receive_response(self, step: Step, frame: Frame, now: Instant) -> None:
         checks = Checklist()
@@ -219,7 +228,7 @@ class PatientConnection(Connection):
         """Ask for what is missing, at most once a second: the frames behind a gap all miss the same messages.
 
         A forged broadcast is not worth a question; one that cannot be opened is, in every stream, since without the key its
-        group cannot be known.
+        group cannot be known. The positions are what has been applied, not what is safely stored: this is no receipt.
         """
         if check not in (Check.ENVELOPE_PREVIOUS, Check.EPOCH_KEY_KNOWN, Check.BROADCAST_OPENS):
             return

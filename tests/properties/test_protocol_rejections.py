@@ -39,7 +39,7 @@ def illegal(made: Stage) -> list[int]:
 BadInputs = Callable[[Stage, int], list[bytes]]
 CLASSES: dict[str, BadInputs] = {
     "wrong version": lambda made, limit: [b"\0", b"\2", b"\xff"],
-    "unknown opcode": lambda made, limit: [b"\1\0", b"\1\x0c", b"\1\xff"],
+    "unknown opcode": lambda made, limit: [b"\1\0", b"\1\x0d", b"\1\xff"],
     "too long": lambda made, limit: [
         framing.header(Opcode(opcode), length)
         for opcode in OPCODES
@@ -90,16 +90,18 @@ def test_a_legal_frame_with_a_flaw_changes_nothing(role: Role, state: State) -> 
 
 
 def unauthenticated(state: State, opcode: int, place: int) -> bool:
-    """What nobody can judge when it comes: KEY_EXCHANGE, an alert in clear, and the nonce of KEY_EXCHANGE_REPLY.
+    """What nobody can judge when it comes: KEY_EXCHANGE, an alert in clear, a RETRY's cookie, and KEY_EXCHANGE_REPLY's nonce.
 
     A change there is found later, by the transcripts (`test_protocol_bits`), or makes a hint that nobody relies on.
     """
     nonce = range(10, 42)  # behind the array's head, "doctor" and two bytes of head
+    cookie = range(3, 43)  # behind the array's head and the cookie's
     clear_alert = opcode == Opcode.ALERT and state not in (State.ESTABLISHED, State.CONFIRMING)
     return (
         (opcode == Opcode.KEY_EXCHANGE and state is State.AWAIT_KEY_EXCHANGE)
         or clear_alert
         or (opcode == Opcode.KEY_EXCHANGE_REPLY and place in nonce)
+        or (opcode == Opcode.RETRY and place in cookie)
     )
 
 

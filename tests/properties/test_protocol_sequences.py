@@ -77,7 +77,7 @@ def alive(role: Role) -> list[tuple[tuple[Move, ...], State]]:
     ids=["doctor", "patient"],
 )
 def test_only_the_legal_path_establishes(role: Role, shortest: list[int]) -> None:
-    """36 moves in up to four places; whoever is established has gone the whole handshake with real frames."""
+    """48 moves in up to four places; whoever is established has gone the whole handshake with real frames."""
     established = [moves for moves, state in alive(role) if state is State.ESTABLISHED]
 
     assert established != []

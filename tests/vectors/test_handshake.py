@@ -16,8 +16,9 @@ from shared.protocol.clock import Instant
 from shared.protocol.doctor_handshake import Member, Offer, Response, Standing
 from shared.protocol.patient_handshake import Hello, Identity, Request
 from shared.protocol.prekeys import Prekey
+from shared.wire import messages
 from shared.wire.checks import Check, Checklist, PeerError
-from shared.wire.messages import AuthClaims
+from shared.wire.messages import AuthClaims, KeyExchange
 from tests.crypto_tools import entropy
 from tests.protocol_bench import Clinic, frame_of
 from tests.vectors.handshake import check, generate
@@ -40,7 +41,9 @@ class Receiver:
         algorithm = self.suite.signer.algorithm
         member = Member(vector["patient_id"], algorithm, vector["patient_signing_public"], Standing.ACTIVE)
         self.clinic.directory.members[member.patient_id] = member
-        self.hello = Hello(vector["M1"], kem_key(self.suite, vector["ephemeral_private"]))
+        ephemeral = kem_key(self.suite, vector["ephemeral_private"])
+        message = messages.decode(KeyExchange, frame_of(vector["M1"]).payload)
+        self.hello = Hello(vector["M1"], ephemeral, message)
         self.identity = Identity(
             vector["patient_id"],
             self.suite.signer.generate(self.random),

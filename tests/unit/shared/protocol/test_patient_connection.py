@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from shared.crypto.kdf import Label
 from shared.crypto.signatures import ECDSA_P256
+from shared.errors import LocalError
 from shared.protocol.epochs import Epoch
 from shared.protocol.events import (
     Confirmed,
@@ -19,16 +20,32 @@ from shared.protocol.events import (
     Failed,
     MessageReceived,
     Positioned,
+    Reported,
+    ReportsReceipted,
+    ResendRequested,
     Traced,
 )
 from shared.protocol.patient_connection import PatientConnection
 from shared.protocol.transitions import State
+from shared.wire import messages
 from shared.wire.checks import Check
-from shared.wire.messages import Direct, Ping, Position, Receipt, Wire
+from shared.wire.messages import (
+    BODY_LIMIT,
+    Direct,
+    Ping,
+    Pong,
+    Position,
+    Receipt,
+    Report,
+    ReportKind,
+    ResendRequest,
+    Stream,
+    Wire,
+)
 from shared.wire.opcodes import DisconnectReason, Opcode
 from tests.crypto_tools import flip_bit
-from tests.protocol_bench import ESTABLISHED, EVERYONE, GROUP, WALL, Clinic, events_of, only
-from tests.protocol_puppets import PuppetDoctor, build
+from tests.protocol_bench import ESTABLISHED, EVERYONE, GROUP, WALL, Clinic, events_of, frame_of, only, split
+from tests.protocol_puppets import PuppetDoctor, PuppetPatient, build
 
 
 def established(clinic: Clinic | None = None) -> tuple[Clinic, PatientConnection, PuppetDoctor]:
@@ -39,6 +56,7 @@ def established(clinic: Clinic | None = None) -> tuple[Clinic, PatientConnection
     puppet = PuppetDoctor(clinic, device)
     puppet.establish(patient)
     patient.take_events()
+    puppet.opener.advance()  # `confirm` looked at the first receipt without counting it
     return clinic, patient, puppet
 
 
@@ -163,30 +181,50 @@ def test_a_broadcast_is_applied_once_and_in_order() -> None:
     assert patient._positions[EVERYONE] == 20
 
 
-def drops(frames: Callable[[Clinic, Epoch], bytes]) -> list[Dropped]:
-    """What an established patient drops; afterwards it must still take an honest broadcast."""
-    clinic, patient, _ = established()
+def drops(
+    frames: Callable[[Clinic, Epoch], bytes], asks: Callable[[Epoch], bytes] | None = None
+) -> list[Dropped]:
+    """What an established patient drops; afterwards it must still take an honest broadcast.
+
+    `asks`: the key id that it names when it asks where its only stream goes on; None: it asks for nothing.
+    """
+    clinic, patient, puppet = established()
     epoch = held_epoch(patient)
     patient.receive_data(frames(clinic, epoch), clinic.clock.now)
     dropped = events_of(Dropped, patient.take_events())
     assert patient.state is State.ESTABLISHED
-    assert patient.data_to_send() == b""
+    asked = [ResendRequest(asks(epoch), [Position(EVERYONE, 0, [])])] if asks else []
+    assert questions(patient, puppet) == asked
 
     patient.receive_data(epoch.seal(99, clinic.sign(5, 0)), clinic.clock.now)
     assert only(MessageReceived, patient.take_events()).envelope.number == 5
     return dropped
 
 
+def questions(patient: PatientConnection, puppet: PuppetDoctor) -> list[ResendRequest]:
+    """What a patient has asked for since the last call; it must have sent nothing else."""
+    frames = [frame_of(data) for data in split(patient.data_to_send())]
+    assert {frame.opcode for frame in frames} <= {Opcode.RESEND_REQUEST}
+    asked = []
+    for frame in frames:
+        asked.append(messages.decode(ResendRequest, puppet.opener.open(frame)))
+        puppet.opener.advance()
+    return asked
+
+
 def test_v074_a_broadcast_under_another_key_is_dropped() -> None:
     """Its key is the whole group's: were this fatal, any member could end the others' sessions."""
-    (dropped,) = drops(lambda clinic, epoch: clinic.epoch(2).seal(0, clinic.sign(1, 0)))
+    other = Clinic("other").epoch(2)
+    (dropped,) = drops(lambda clinic, epoch: other.seal(0, clinic.sign(1, 0)), lambda epoch: other.key_id)
 
     assert dropped.check is Check.EPOCH_KEY_KNOWN
 
 
 def test_v075_a_broadcast_that_does_not_open_is_dropped() -> None:
     """One changed bit."""
-    (dropped,) = drops(lambda clinic, epoch: flip_bit(epoch.seal(0, clinic.sign(1, 0)), 8 * 100))
+    (dropped,) = drops(
+        lambda clinic, epoch: flip_bit(epoch.seal(0, clinic.sign(1, 0)), 8 * 100), lambda epoch: epoch.key_id
+    )
 
     assert dropped.check is Check.BROADCAST_OPENS
 
@@ -206,7 +244,7 @@ def test_v081_a_members_forgery_is_dropped() -> None:
 
 def test_v085_a_broadcast_after_a_gap_is_dropped_and_names_its_stream() -> None:
     """So that the patient can ask for what is missing."""
-    (dropped,) = drops(lambda clinic, epoch: epoch.seal(0, clinic.sign(5, 3)))
+    (dropped,) = drops(lambda clinic, epoch: epoch.seal(0, clinic.sign(5, 3)), lambda epoch: b"")
 
     assert (dropped.check, dropped.stream) == (Check.ENVELOPE_PREVIOUS, EVERYONE)
 
@@ -228,6 +266,224 @@ def test_an_old_epochs_broadcast_is_not_read_any_more() -> None:
     patient.receive_data(old.seal(0, clinic.sign(1, 0)), clinic.clock.now)
 
     assert only(Dropped, patient.take_events()).check is Check.EPOCH_KEY_KNOWN
+
+
+# Asking for what is missing
+
+
+def known(last: int = 3) -> tuple[Clinic, PatientConnection, PuppetDoctor, Stream]:
+    """A patient that has applied `last` messages of its group and one of its own stream."""
+    clinic = Clinic()
+    device = clinic.patient()
+    device.positions.raise_to(EVERYONE, last)
+    device.positions.raise_to(device.stream, 1)
+    patient = clinic.patient_connection(device)
+    puppet = PuppetDoctor(clinic, device)
+    puppet.establish(patient)
+    patient.take_events()
+    puppet.opener.advance()
+    return clinic, patient, puppet, device.stream
+
+
+def test_a_gap_is_asked_for_once_with_the_position() -> None:
+    """The frames behind a gap all miss the same; the stream is the one that has the gap, and no receipt is implied."""
+    clinic, patient, puppet, _ = known()
+    epoch = held_epoch(patient)
+    for sequence, (number, previous) in enumerate([(5, 4), (6, 5), (7, 6)]):
+        patient.receive_data(epoch.seal(sequence, clinic.sign(number, previous)), clinic.clock.now)
+
+    assert questions(patient, puppet) == [ResendRequest(b"", [Position(EVERYONE, 3, [])])]
+    assert [event.check for event in events_of(Dropped, patient.take_events())] == [
+        Check.ENVELOPE_PREVIOUS
+    ] * 3
+
+
+def test_what_was_asked_for_closes_the_gap() -> None:
+    """The doctor hears the request, sends the missing as DIRECT, and the next broadcast follows."""
+    clinic = Clinic()
+    link = clinic.link().run()
+    epoch = held_epoch(link.patient)
+    link.patient.receive_data(epoch.seal(1, clinic.sign(2, 1)), clinic.clock.now)
+    link.run()
+    asked = only(ResendRequested, link.doctor_events)
+
+    for number in (1, 2):
+        link.doctor.send_direct(0, clinic.sign(number, number - 1))
+    link.run()
+    link.patient.receive_data(epoch.seal(2, clinic.sign(3, 2)), clinic.clock.now)
+    link.run()
+
+    assert asked == ResendRequested(b"", (Position(EVERYONE, 0, []),))
+    received = events_of(MessageReceived, link.patient_events)
+    assert [event.envelope.number for event in received] == [1, 2, 3]
+
+
+def test_an_unknown_key_asks_for_every_stream() -> None:
+    """Without the key nobody can say which group it was; the key's id is named."""
+    clinic, patient, puppet, own = known()
+    other = clinic.epoch(2)
+
+    patient.receive_data(other.seal(0, clinic.sign(4, 3)), clinic.clock.now)
+
+    expected = ResendRequest(other.key_id, [Position(EVERYONE, 3, []), Position(own, 1, [])])
+    assert questions(patient, puppet) == [expected]
+
+
+def test_at_most_one_question_a_second() -> None:
+    """Whatever its cause: else anyone on the network could make a device ask with every frame."""
+    clinic, patient, puppet, _ = known()
+    frames = [clinic.epoch(2).seal(0, clinic.sign(4, 3)), held_epoch(patient).seal(0, clinic.sign(5, 4))]
+    asked = []
+    for wait in (0, 1, 998, 1, 999, 1):
+        clinic.clock.advance(wait)
+        for frame in frames:
+            patient.receive_data(frame, clinic.clock.now)
+        asked.append(len(questions(patient, puppet)))
+
+    assert asked == [1, 0, 0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("flaw", [{"signature": b""}, {"body": b"x"}, {"body": None}])
+def test_a_forged_broadcast_asks_for_nothing(flaw: dict[str, object]) -> None:
+    """A member could have sealed it (V-081, V-083, V-084): there is nothing behind it. A real gap is then asked for."""
+    clinic, patient, puppet, _ = known()
+    epoch = held_epoch(patient)
+    patient.receive_data(epoch.seal(0, replace(clinic.sign(5, 4), **flaw)), clinic.clock.now)
+    forged = questions(patient, puppet)
+
+    patient.receive_data(epoch.seal(1, clinic.sign(5, 4)), clinic.clock.now)
+
+    assert only(Dropped, patient.take_events()[:1]).check is not Check.ENVELOPE_PREVIOUS
+    assert forged == []
+    assert len(questions(patient, puppet)) == 1
+
+
+def test_a_patient_without_a_stream_has_nothing_to_ask_for() -> None:
+    """It was confirmed by a PING and belongs to no group yet: it drops the frame, and may ask the moment it has a stream."""
+    clinic = Clinic()
+    device = clinic.patient()
+    patient = clinic.patient_connection(device)
+    puppet = PuppetDoctor(clinic, device)
+    puppet.confirm(patient)
+    puppet.opener.advance()
+    patient.receive_data(puppet.record(Opcode.PONG, Pong(bytes(8))), clinic.clock.now)
+    frame = clinic.epoch(2).seal(0, clinic.sign(1, 0))
+    patient.receive_data(frame, clinic.clock.now)
+    before = questions(patient, puppet)
+
+    patient.receive_data(puppet.record(Opcode.GROUP_KEY, clinic.epoch(1).group_key(0)), clinic.clock.now)
+    patient.receive_data(frame, clinic.clock.now)
+
+    assert before == []
+    assert len(events_of(Dropped, patient.take_events())) == 2
+    assert len(questions(patient, puppet)) == 1
+
+
+# Reports
+
+
+REPORT = Report(b"r" * 16, ReportKind.VITALS, WALL, b'{"pulse": 61}')
+
+
+def test_a_report_reaches_the_doctor_and_its_receipt_the_patient() -> None:
+    """Sent again under its id, it is told again: who stores it knows the id."""
+    link = Clinic().link().run()
+    for _ in range(2):
+        link.patient.report(REPORT)
+    link.run()
+    link.doctor.acknowledge_reports([REPORT.report_id, b"s" * 16])
+    link.run()
+
+    assert [event.report for event in events_of(Reported, link.doctor_events)] == [REPORT, REPORT]
+    assert only(ReportsReceipted, link.patient_events).report_ids == (REPORT.report_id, b"s" * 16)
+    assert link.states == ESTABLISHED
+
+
+def test_a_report_of_the_largest_body_passes() -> None:
+    """32 KiB, padded and sealed, stay within a frame."""
+    link = Clinic().link().run()
+    largest = replace(REPORT, body=bytes(BODY_LIMIT))
+    link.patient.report(largest)
+    link.run()
+
+    assert only(Reported, link.doctor_events).report == largest
+
+
+@pytest.mark.parametrize("flaw", [{"body": bytes(BODY_LIMIT + 1)}, {"body": b""}, {"report_id": bytes(15)}])
+def test_v004_a_report_out_of_bounds_ends_the_session(flaw: dict[str, object]) -> None:
+    """The doctor stores nothing of it."""
+    link = Clinic().link().run()
+    link.patient.report(replace(REPORT, **flaw))
+    link.run()
+
+    assert events_of(Reported, link.doctor_events) == []
+    assert only(Failed, link.doctor_events).check is Check.PAYLOAD_CANONICAL
+
+
+@pytest.mark.parametrize("ids", [[], [bytes(16)] * 257, [bytes(17)]], ids=["none", "too many", "too long"])
+def test_v004_a_report_receipt_out_of_bounds_ends_the_session(ids: list[bytes]) -> None:
+    """The patient takes none of it for stored."""
+    link = Clinic().link().run()
+    link.doctor.acknowledge_reports(ids)
+    link.run()
+
+    assert events_of(ReportsReceipted, link.patient_events) == []
+    assert only(Failed, link.patient_events).check is Check.PAYLOAD_CANONICAL
+
+
+def test_nothing_is_reported_or_acknowledged_before_the_session_is_established() -> None:
+    """A patient that is not yet confirmed, and a doctor that does not yet know where it stands, keep it to themselves."""
+    clinic = Clinic()
+    device = clinic.patient()
+    patient, doctor = clinic.patient_connection(device), clinic.doctor_connection()
+    states = []
+    for _ in range(3):
+        for connection, other in ((patient, doctor), (doctor, patient)):
+            states.append(connection.state)
+            with pytest.raises(LocalError, match=r"REPORT|REPORT_RECEIPT may not be sent in state"):
+                patient.report(REPORT)
+            with pytest.raises(LocalError, match="REPORT_RECEIPT may not be sent in state"):
+                doctor.acknowledge_reports([REPORT.report_id])
+            other.receive_data(connection.data_to_send(), clinic.clock.now)
+    doctor.admit(clinic.clock.now)
+    doctor.acknowledge_reports([REPORT.report_id])
+
+    assert {State.AWAIT_REPLY, State.AWAIT_RESPONSE, State.CONFIRMING} <= set(states)
+    assert doctor.state is State.ESTABLISHED
+
+
+def test_v005_the_doctor_takes_no_report_before_the_first_receipt() -> None:
+    """It does not yet know where the patient stands."""
+    clinic = Clinic()
+    doctor = clinic.doctor_connection()
+    puppet = PuppetPatient(clinic.patient(), clinic.clock, clinic.random)
+    now = clinic.clock.now
+    doctor.receive_data(puppet.key_exchange(), now)
+    doctor.receive_data(puppet.auth_request(doctor.data_to_send()), now)
+    doctor.receive_data(puppet.session_verifier(doctor.data_to_send()), now)
+    doctor.admit(now)
+
+    doctor.receive_data(puppet.record(Opcode.REPORT, REPORT), now)
+
+    events = doctor.take_events()
+    assert only(Failed, events).check is Check.OPCODE_IN_STATE
+    assert events_of(Reported, events) == []
+
+
+def test_v070_a_report_that_is_repeated_by_the_network_is_refused() -> None:
+    """Records count: only the patient itself can say the same again."""
+    link = Clinic().link().run()
+    link.patient.report(REPORT)
+    frame = link.patient.data_to_send()
+    for _ in range(2):
+        link.doctor.receive_data(frame, link.clock.now)
+
+    events = link.doctor.take_events()
+    assert only(Reported, events).report == REPORT
+    assert only(Failed, events).check is Check.RECORD_OPENS
+
+
+# The doctor's messages to one patient
 
 
 def test_a_missed_broadcast_comes_as_direct() -> None:

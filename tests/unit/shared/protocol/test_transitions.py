@@ -24,16 +24,16 @@ from shared.wire.opcodes import AlertCode, Opcode
 
 # The story, written by hand from the scheme: for each state, what may come and where it leads. The numbers are the opcodes.
 STORY = """
-patient await-reply:        11 await-response, 70 closed
+patient await-reply:        11 await-response, 12 closed, 70 closed
 patient await-response:     20 confirming, 70 closed
 patient confirming:         31 established, 41 established, 60 closed, 70 closed, 80 established, 81 established
-patient established:        31 established, 40 established, 41 established, 60 closed, 70 closed, 80 established, 81 established
+patient established:        31 established, 40 established, 41 established, 51 established, 60 closed, 70 closed, 80 established, 81 established
 doctor await-key-exchange:  10 await-auth-request
 doctor await-auth-request:  10 await-verifier, 70 closed
 doctor await-verifier:      30 admitting, 70 closed
 doctor admitting:
 doctor await-position:      42 established
-doctor established:         42 established, 60 closed, 70 closed, 80 established, 81 established
+doctor established:         42 established, 43 established, 50 established, 60 closed, 70 closed, 80 established, 81 established
 """
 
 
@@ -138,8 +138,8 @@ def test_nothing_is_sent_before_the_patient_has_said_where_it_stands() -> None:
 
     assert may == {
         ("patient", "confirming"): {42, 60},
-        ("patient", "established"): {42, 60, 80, 81},
-        ("doctor", "established"): {31, 40, 41, 60, 80, 81},
+        ("patient", "established"): {42, 43, 50, 60, 80, 81},
+        ("doctor", "established"): {31, 40, 41, 51, 60, 80, 81},
     }
 
 
@@ -158,6 +158,10 @@ def test_what_one_side_may_send_the_other_may_receive() -> None:
         (messages.SignedMessage, "BROADCAST"),
         (messages.KeyExchangeReply, "KEY_EXCHANGE_REPLY"),
         (messages.Ping, "PING"),
+        (messages.Retry, "RETRY"),
+        (messages.ResendRequest, "RESEND_REQUEST"),
+        (messages.Report, "REPORT"),
+        (messages.ReportReceipt, "REPORT_RECEIPT"),
     ],
 )
 def test_message_names_are_those_of_the_opcodes(message: type[Wire], name: str) -> None:

@@ -43,8 +43,8 @@ def test_v001_the_version_is_judged_by_the_first_byte() -> None:
 
 
 def test_v002_the_opcode_is_judged_by_the_second_byte() -> None:
-    """Thirteen numbers are known; everything else is refused at once."""
-    known = {10, 11, 20, 30, 31, 40, 41, 42, 60, 70, 80, 81}
+    """Sixteen numbers are known; everything else is refused at once."""
+    known = {10, 11, 12, 20, 30, 31, 40, 41, 42, 43, 50, 51, 60, 70, 80, 81}
 
     assert [read(bytes([VERSION, opcode])) for opcode in known] == [None] * len(known)
     unknown = {verdict(bytes([VERSION, opcode])) for opcode in range(256) if opcode not in known}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import msgpack
 
-from shared.protocol.events import MessageReceived
+from shared.protocol.events import MessageReceived, Reported
 from shared.wire import messages
 from shared.wire.checks import Check, PeerError
 from shared.wire.messages import (
@@ -20,7 +20,12 @@ from shared.wire.messages import (
     KeyExchange,
     Position,
     Receipt,
+    Report,
+    ReportKind,
+    ReportReceipt,
+    ResendRequest,
     ResponseClaims,
+    Retry,
     SignedMessage,
     Stream,
     TargetKind,
@@ -44,6 +49,8 @@ ENVELOPE = Envelope("doctor", "a" * 32, STREAM, "", 5, 4, 1, 2, 1, bytes(32))
         GroupKey("everyone", 1, SECRET, bytes(32), 0),
         SIGNED,
         Direct(0, SIGNED),
+        Report(bytes(16), ReportKind.VITALS, 1, SECRET),
+        Reported(Report(bytes(16), ReportKind.VITALS, 1, SECRET)),
         MessageReceived(ENVELOPE, SECRET, direct=False),
     ],
     ids=lambda holder: type(holder).__name__,
@@ -60,6 +67,7 @@ ALL = [kind for kind in vars(messages).values() if isinstance(kind, type) and is
 SAMPLES: list[Wire] = [
     KeyExchange(3, bytes(32), bytes(1249), b""),
     messages.KeyExchangeReply("doctor", bytes(32), bytes(1249), 1_800_000_000_000, bytes(64)),
+    Retry(bytes(40)),
     messages.AuthRequest(bytes(1153), bytes(528)),
     AuthClaims(1_800_000_000_000, bytes(32), "doctor", "patient-a", 1, bytes(65), bytes(32), None),
     AuthClaims(0, bytes(32), "doctor", "p", 2, bytes(384), bytes(32), bytes(16)),
@@ -76,6 +84,11 @@ SAMPLES: list[Wire] = [
     Direct(0, SIGNED),
     Position(STREAM, 7, [5, 6]),
     Receipt([Position(STREAM, 7, []), Position(Stream(TargetKind.PATIENT, "p"), 0, [1])]),
+    ResendRequest(b"", [Position(STREAM, 7, [])]),
+    ResendRequest(bytes(16), [Position(STREAM, 7, []), Position(Stream(TargetKind.PATIENT, "p"), 0, [])]),
+    Report(bytes(16), ReportKind.VITALS, 1_800_000_000_000, b"{}"),
+    Report(bytes(16), ReportKind.REPLY, 0, bytes(messages.BODY_LIMIT)),
+    ReportReceipt([bytes(16)] * 256),
     messages.Disconnect(DisconnectReason.LAGGING),
     messages.Alert(AlertCode.BUSY, 0, b""),
     messages.Ping(bytes(8)),
@@ -129,6 +142,8 @@ def test_v004_the_canonical_encoding_is_read_and_no_other(sample: Wire) -> None:
         (messages.Stream, b"\x92\x01\xa2\xc3\x28"),  # not UTF-8
         (messages.Stream, b"\x92\x07\xa1\x61"),  # no such kind
         (messages.Disconnect, b"\x91\x00"),
+        (Report, b"\x94\xc4\x10" + bytes(16) + b"\x00\x01\xc4\x01x"),  # no such kind
+        (Report, b"\x94\xc4\x10" + bytes(16) + b"\x03\x01\xc4\x01x"),
         (messages.Disconnect, b"\x91\x06"),
         (messages.Alert, b"\x93\x09\x00\xc4\x00"),
         (messages.Ping, b"\x91" * 60_000),  # as deep as a frame
@@ -171,6 +186,19 @@ def test_a_name_of_the_alphabet_is_read(name: str) -> None:
         Position(STREAM, 2**63, []),
         Position(STREAM, 1, [0] * 1025),
         Receipt([Position(STREAM, 1, [])] * 257),
+        Retry(bytes(39)),
+        Retry(bytes(41)),
+        ResendRequest(bytes(17), [Position(STREAM, 1, [])]),
+        ResendRequest(b"", []),
+        ResendRequest(b"", [Position(STREAM, 1, [])] * 257),
+        Report(bytes(15), ReportKind.REPLY, 1, b"x"),
+        Report(bytes(17), ReportKind.REPLY, 1, b"x"),
+        Report(bytes(16), ReportKind.REPLY, -1, b"x"),
+        Report(bytes(16), ReportKind.REPLY, 1, b""),
+        Report(bytes(16), ReportKind.REPLY, 1, bytes(messages.BODY_LIMIT + 1)),
+        ReportReceipt([]),
+        ReportReceipt([bytes(16)] * 257),
+        ReportReceipt([bytes(15)]),
         SignedMessage(b"", b"", bytes(15), None),
         SignedMessage(b"", bytes(513), bytes(16), None),
         SignedMessage(b"", b"", bytes(16), bytes(messages.BODY_LIMIT + 1)),
