@@ -124,13 +124,16 @@ class Gateway:
             retiring.add_done_callback(_report("patient not retired"))
 
     def _export_head(self) -> None:
+        before = self._last_head
         self._last_head = audit.export_head(
             self.commands.reader,
             Path(self._settings.audit_dir),
             self._keys.identity,
             clock().wall,
-            self._last_head,
+            before,
         )
+        if self._last_head is not None and self._last_head is not before:
+            _log.debug("audit head exported", sequence=self._last_head.sequence)
 
     def _submit(self, job: Callable[..., None], failure: str) -> None:
         self._house.writer.submit_nowait(job).add_done_callback(_report(failure))
