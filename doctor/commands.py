@@ -174,6 +174,8 @@ class Commands:
         host = self._settings.listen_host
         if host in ("0.0.0.0", "::", ""):  # noqa: S104  compared, not bound
             host = socket.gethostname()
+        if ":" in host:
+            host = f"[{host}]"
         return (f"{host}:{self.port}",)
 
     async def provision_fleet_once(self) -> None:

@@ -1,4 +1,5 @@
-"""Who may come in now: limits on unfinished handshakes, and a pause for devices that keep replacing each other.
+"""Who may come in now, and how much it may cost: limits on unfinished handshakes, on what is kept of refusals, and a pause for
+devices that keep replacing each other.
 
 Law: counters in memory only. Whether a device is who it says is decided elsewhere.
 """
@@ -63,3 +64,21 @@ class Replacements:
             del self._paused_until[patient_id]
             return False
         return until is not None
+
+
+class Budget:
+    """So many a minute of something that others can cause at will."""
+
+    LIMIT = 60
+    EACH = 60 * SECOND
+
+    def __init__(self) -> None:
+        self._since = 0
+        self._spent = 0
+
+    def spend(self, elapsed: int) -> bool:
+        """Whether one more is within the limit."""
+        if elapsed - self._since >= self.EACH:
+            self._since, self._spent = elapsed, 0
+        self._spent += 1
+        return self._spent <= self.LIMIT

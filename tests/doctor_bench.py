@@ -138,7 +138,10 @@ class LogBook:
 LOG = LogBook()
 
 
-def on_a_loop(test: Callable[P, Coroutine[None, None, None]]) -> Callable[P, None]:
+def on_a_loop(
+    test: Callable[P, Coroutine[None, None, None]],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> Callable[P, None]:
     """Run an asynchronous test on a loop of its own; what only the loop was told of fails the test too."""
 
     @functools.wraps(test)
@@ -151,7 +154,8 @@ def on_a_loop(test: Callable[P, Coroutine[None, None, None]]) -> Callable[P, Non
             async with asyncio.timeout(LIMIT_S):
                 await test(*args, **kwargs)
 
-        asyncio.run(main())
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(main())
         assert troubles == []
 
     return run

@@ -153,34 +153,32 @@ def test_a_text_that_is_no_text_is_refused(run: Terminal) -> None:
     assert "not UTF-8" in " ".join(err.split())
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (("revoke", "nobody"), "There is no patient 'nobody'"),
-        (("revoke", "no\nbody"), "There is no patient"),
-        (("revoke", "a b?c#d%2e"), "There is no patient 'a b?c#d%2e'"),
-        (("retire", "nobody"), "There is no patient 'nobody'"),
-        (("receipts", "everyone.1"), "There is no message everyone.1"),
-        (("receipts", "nonsense\x1b[31m"), "is not a message id"),
-        (("broadcast", "x", "--group", "attic"), "There is no group 'attic'"),
-        (("broadcast", ""), "text"),
-        (("groups", "add", "attic", "anna"), "There is no group 'attic'"),
-        (("groups", "remove", "everyone", "anna"), "revoke or retire the patient instead"),
-        (("groups", "create", "Ward 7"), "'Ward 7' is not a group name"),
-        (("invite", "Anna"), "'Anna' is not a patient id"),
-    ],
-)
-def test_what_the_doctor_refuses_is_one_sentence_and_exit_1(
-    run: Terminal, doctor: Doctor, arguments: tuple[str, ...], says: str
-) -> None:
-    """On standard error, without a traceback or a raw control character."""
-    code, out, err = run(*arguments)
+REFUSED: list[tuple[tuple[str, ...], str]] = [
+    (("revoke", "nobody"), "There is no patient 'nobody'"),
+    (("revoke", "no\nbody"), "There is no patient"),
+    (("revoke", "a b?c#d%2e"), "There is no patient 'a b?c#d%2e'"),
+    (("retire", "nobody"), "There is no patient 'nobody'"),
+    (("receipts", "everyone.1"), "There is no message everyone.1"),
+    (("receipts", "nonsense\x1b[31m"), "is not a message id"),
+    (("broadcast", "x", "--group", "attic"), "There is no group 'attic'"),
+    (("broadcast", ""), "text"),
+    (("groups", "add", "attic", "anna"), "There is no group 'attic'"),
+    (("groups", "remove", "everyone", "anna"), "revoke or retire the patient instead"),
+    (("groups", "create", "Ward 7"), "'Ward 7' is not a group name"),
+    (("invite", "Anna"), "'Anna' is not a patient id"),
+]
 
-    assert (code, out) == (1, "")
-    assert err.startswith("telemed-doctor: ")
-    assert says in err
-    assert err.count("\n") == 1
-    assert "\x1b" not in err
+
+def test_what_the_doctor_refuses_is_one_sentence_and_exit_1(run: Terminal, doctor: Doctor) -> None:
+    """On standard error, without a traceback or a raw control character."""
+    for arguments, says in REFUSED:
+        code, out, err = run(*arguments)
+
+        assert (code, out) == (1, ""), arguments
+        assert err.startswith("telemed-doctor: ")
+        assert says in err
+        assert err.count("\n") == 1
+        assert "\x1b" not in err
 
 
 def test_a_broken_audit_log_is_exit_1(run: Terminal, doctor: Doctor) -> None:

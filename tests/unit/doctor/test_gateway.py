@@ -6,9 +6,11 @@ import asyncio
 import socket
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from doctor import gateway as gateway_module
 from doctor.audit import HEADS_FILE, Action
@@ -21,6 +23,33 @@ from shared.protocol.clock import Instant
 from shared.wire.opcodes import DisconnectReason
 from tests.doctor_bench import BELL, EVERYONE, LOG, ME, Device, on_a_loop, running, settings_for, verify_audit
 from tests.protocol_bench import DAY
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_broadcast_reaches_everyone_on_both_loops(
+    tmp_path: Path, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """The service runs on uvloop where that is installed, the other tests on the standard loop."""
+
+    async def scenario() -> None:
+        async with running(tmp_path) as doctor:
+            anna, bert, eve = [await doctor.device(name) for name in ("anna", "bert", "eve")]
+            stream = doctor.session(bert).stream
+            stream.pause_writing()
+            await doctor.gateway.commands.revoke("eve", ME)
+            answer = await doctor.broadcast("hello")
+            await doctor.delivered(anna, answer.number)
+            stream.resume_writing()
+            await doctor.delivered(bert, answer.number)
+            await eve.gone()
+            bert.cut()
+            await LOG.until("session ended", patient="bert")
+            await doctor.reconnect(bert)
+
+            assert anna.bodies() == bert.bodies() == [b"hello"]
+            assert eve.bodies() == []
+
+    on_a_loop(scenario, loop_factory)()
 
 
 @on_a_loop

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from doctor import door
 from doctor.audit import Action
 from shared.crypto.suites import DEFAULT_SUITE, SUITES
 from shared.net.stream import clock
@@ -112,6 +113,66 @@ async def test_a_revoked_key_does_not_come_back_under_another_id(tmp_path: Path)
         assert eve.alerts[-1].code is AlertCode.REVOKED
         assert all(alert.authentic for alert in [*again.alerts, *eve.alerts])
         assert LOG.find("refused", check="V-037", patient="mallory")
+
+
+@on_a_loop
+async def test_a_revocation_that_is_under_way_refuses_the_admission_behind_it(tmp_path: Path) -> None:
+    """The handshake saw an active patient; the transaction sees the tombstone."""
+    async with running(tmp_path) as doctor:
+        eve = await doctor.device("eve")
+        eve.cut()
+        await LOG.until("session ended", patient="eve")
+        async with doctor.held_writer():
+            revoking = asyncio.create_task(doctor.gateway.commands.revoke("eve", ME))
+            await doctor.connect(eve)
+            await LOG.until("verified", count=2)
+        await revoking
+        await eve.gone()
+
+        assert [(alert.code, alert.authentic) for alert in eve.alerts] == [(AlertCode.REVOKED, True)]
+        assert doctor.fanout.sessions == {}
+
+
+@on_a_loop
+async def test_an_admission_that_is_under_way_is_cut_by_the_revocation_behind_it(tmp_path: Path) -> None:
+    """The other order: it is admitted, which it was entitled to, and expelled; the epoch is new when `revoke` returns."""
+    async with running(tmp_path) as doctor:
+        eve = await doctor.device("eve")
+        eve.cut()
+        await LOG.until("session ended", patient="eve")
+        async with doctor.held_writer():
+            await doctor.connect(eve)
+            await LOG.until("verified", count=2)
+            revoking = asyncio.create_task(doctor.gateway.commands.revoke("eve", ME))
+            await asyncio.sleep(0)  # its order is submitted; nothing is committed yet
+        await revoking
+        await eve.gone()
+
+        group = doctor.fanout.groups["everyone"]
+        assert doctor.fanout.sessions == {}
+        assert group.attached == set()
+        assert "eve" not in group.members | group.roster
+        assert group.epoch_number not in [epoch.number for epoch in eve.epochs]
+        assert LOG.find("refused") == []
+
+
+@on_a_loop
+async def test_a_revoked_device_that_knocks_without_end_fills_no_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each knock is a line in the log, which rotates; the audit log, which stays, has so many entries a minute."""
+    monkeypatch.setattr(door.Budget, "LIMIT", 2)
+    async with running(tmp_path) as doctor:
+        eve = await doctor.device("eve")
+        await doctor.gateway.commands.revoke("eve", ME)
+        for _ in range(5):
+            await eve.gone()
+            await doctor.connect(eve)
+        await eve.gone()
+        await doctor.settled()
+
+        assert len(LOG.find("refused", check="V-037")) == 5
+        assert len(doctor.audited(Action.REFUSED)) == 2
 
 
 @on_a_loop
