@@ -222,8 +222,6 @@ def _refuse_http_error(_: Request[None, None, State], error: HTTPException) -> R
 
 def _confess_bug(request: Request[None, None, State], error: Exception) -> Response[Problem]:
     """Whatever else was raised is a bug of ours: its cause is for our log alone."""
-    if isinstance(error, HTTPException):
-        return _refuse_http_error(request, error)
     _log.error("request failed", path=request.url.path, exc_info=error)
     return Response(
         Problem("The doctor failed to carry this out; its log says why.", "internal"), status_code=500

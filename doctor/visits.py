@@ -165,8 +165,8 @@ class Visit:
             address=peer,
         )
         if self._house.replacements.paused(verified.patient_id, clock().elapsed):
-            _log.warning("turned away: replaced too often", patient=verified.patient_id, address=peer)
-            self.hang_up(DisconnectReason.CLOSING)
+            detail = f"{verified.patient_id}: its sessions replace one another; two devices may hold one key"
+            self.stream.connection.refuse(Check.NOT_PAUSED, detail, clock())  # V-064
             return
 
         def decided(future: asyncio.Future[Admission]) -> None:
@@ -184,10 +184,10 @@ class Visit:
 
     def _could_not_store(self, error: BaseException) -> None:
         """A disk that refuses must not look like a refusal of the patient: cut, and let it come again."""
-        if not isinstance(error, StorageError):
-            raise error
         _log.error("admission not stored", cause=str(error), **self._who())
         self.stream.abort()
+        if not isinstance(error, StorageError):
+            raise error
 
     def _admitted(self, verified: Verified, admission: Admission) -> None:
         """Called in commit order: from here on the patient is a member, whatever becomes of this connection."""

@@ -192,6 +192,16 @@ def test_a_broken_audit_log_is_exit_1(run: Terminal, doctor: Doctor) -> None:
     assert (code, json.loads(out)["first_bad"]) == (1, 1)
 
 
+def test_the_probe_is_a_health_check(run: Terminal, doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0 where the doctor answers on its port, 1 and the reason where it does not."""
+    monkeypatch.setenv("TELEMED_DOCTOR_LISTEN_PORT", str(doctor.gateway.port))
+    assert run("probe") == (0, "", "")
+
+    monkeypatch.setenv("TELEMED_DOCTOR_DOCTOR_ID", "grace")
+    code, _, err = run("probe")
+    assert (code, "does not verify: V-020" in err) == (1, True)
+
+
 def test_without_a_doctor_the_exit_code_is_9(
     run: Terminal, short_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import socket
 import sqlite3
 import time
@@ -384,6 +385,26 @@ async def test_closing_in_the_middle_of_everything_leaves_no_trouble(tmp_path: P
 
     async with running(tmp_path) as doctor:
         assert {row.patient for row in doctor.gateway.commands.patients()} == {"anna", "p0", "p1", "p2"}
+
+
+@on_a_loop
+async def test_no_secret_and_no_body_reaches_the_log(tmp_path: Path) -> None:
+    """Keys, an invitation's secret, epoch secrets, the text of a message: in no spelling."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        answer = await doctor.broadcast("the text of a message")
+        await doctor.delivered(anna, answer.number)
+        await doctor.gateway.commands.revoke("anna", ME)
+        keys = tmp_path / "state" / "keys"
+        secrets = [path.read_bytes() for path in keys.iterdir()]
+        secrets += [anna.invitation.secret, *(epoch.secret.reveal() for epoch in anna.epochs)]
+        secrets.append(b"the text of a message")
+        logged = repr(LOG.lines)
+
+        assert "delivered" in logged
+        for secret in secrets:
+            for spelling in (repr(secret)[2:-1], secret.hex(), base64.b64encode(secret).decode()):
+                assert spelling not in logged
 
 
 @on_a_loop

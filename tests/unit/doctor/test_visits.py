@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -260,6 +261,30 @@ async def test_a_disk_that_refuses_cuts_but_does_not_refuse(tmp_path: Path) -> N
         await doctor.reconnect(anna)
 
         assert len(doctor.audited(Action.ENROLLED)) == 1
+
+
+def test_a_bug_in_an_admission_cuts_the_device_and_is_not_hidden(tmp_path: Path) -> None:
+    """It must not hang until the deadline; the loop's handler is told."""
+    troubles: list[object] = []
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: troubles.append(context["exception"])
+        )
+        async with running(tmp_path) as doctor:
+            anna = Device(await doctor.invite("anna"))
+            await doctor.writer.submit(
+                lambda db: db.execute("ALTER TABLE patients RENAME TO elsewhere").rowcount
+            )
+
+            await doctor.connect(anna)
+            await anna.gone()
+
+            assert anna.alerts == []
+            assert "no such table" in LOG.find("admission not stored")[0]["cause"]
+
+    on_a_loop(scenario)()
+    assert [type(trouble) for trouble in troubles] == [sqlite3.OperationalError]
 
 
 # Replacement
