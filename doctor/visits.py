@@ -165,8 +165,8 @@ class Visit:
             address=peer,
         )
         if self._house.replacements.paused(verified.patient_id, clock().elapsed):
-            detail = f"{verified.patient_id}: its sessions replace one another; two devices may hold one key"
-            self.stream.connection.refuse(Check.NOT_PAUSED, detail, clock())  # V-064
+            _log.warning("turned away: replaced too often", patient=verified.patient_id, address=peer)
+            self.hang_up(DisconnectReason.CLOSING)
             return
 
         def decided(future: asyncio.Future[Admission]) -> None:
