@@ -51,6 +51,7 @@ from shared.protocol.invitations import Invitation
 from shared.storage.keyfile import write_private
 from shared.storage.sealed import Sealer
 from shared.storage.sqlite import Writer
+from shared.wire.opcodes import DisconnectReason
 
 _log = get_logger("commands")
 
@@ -93,6 +94,7 @@ class Commands:
         self._fanout = fanout
         self._writer = writer
         self._journal = journal
+        self.journal_behind = False
 
     async def _order(
         self,
@@ -141,10 +143,15 @@ class Commands:
 
         asked = ("invite", order)
         answer = await self._order(origin, asked, work, self._keep_invitation, _invited, InvitationAnswer)
-        if fleet and self._settings.provisioning_file:
+        if fleet and self._settings.provisioning_file and self._is_open(answer):
             path = Path(self._settings.provisioning_file)
             await asyncio.to_thread(_publish, path, answer.invitation.encode())
         return answer
+
+    def _is_open(self, answer: InvitationAnswer) -> bool:
+        """Whether the invitation still admits anybody: a repeated order gets an old answer, which may be void."""
+        held = self._roster.invitation(invitations.from_text(answer.invitation).invitation_id)
+        return held is not None and held.uses_left > 0
 
     def _keep_invitation(self, made: tuple[Invitation, list[bytes]]) -> None:
         invitation, voided = made
@@ -232,8 +239,23 @@ class Commands:
             UserError: no such patient. StorageError: nothing has happened.
         """
         answer = await self._depart(patient_id, Standing.REVOKED, origin)
-        await asyncio.to_thread(self._journal.append, patient_id, clock().wall)
+        try:
+            await asyncio.to_thread(self._journal.append, patient_id, clock().wall)
+        except StorageError as error:
+            # The revocation stands; to call it off now would be false. The journal is completed later.
+            _log.error("journal behind", patient=patient_id, cause=str(error))
+            self.journal_behind = True
         return answer
+
+    def complete_journal(self) -> None:
+        """Called now and then: write what the disk refused before."""
+        if self.journal_behind:
+            try:
+                self._journal.reconcile(self.reader, clock().wall)
+            except StorageError as error:
+                _log.error("journal behind", cause=str(error))
+            else:
+                self.journal_behind = False
 
     async def retire(self, patient_id: str, origin: Origin) -> DepartureAnswer:
         """Remove a patient that is gone; with the same key it may come back.
@@ -267,9 +289,14 @@ class Commands:
         if session is not None:
             # Out of the fan-out first, so that no epoch that begins below can count it in or reach it.
             self._fanout.drop_session(session)
+            # The device is told, if its socket takes it; cut off it is in any case.
+            reason = (
+                DisconnectReason.REVOKED if member.standing is Standing.REVOKED else DisconnectReason.RETIRED
+            )
+            session.connection.disconnect(reason)
+            session.stream.flush()
             session.stream.abort()
-        for leave in departure.leaves:
-            self._fanout.leave(leave)
+        self._fanout.leave(*departure.leaves)
         _log.warning("patient left the roster", patient=member.patient_id, reason=member.standing.value)
 
     def patients(self) -> list[PatientAnswer]:
@@ -357,9 +384,12 @@ class Commands:
         )
 
     def list_groups(self) -> list[GroupAnswer]:
-        """All groups with their members."""
+        """All groups with their members, and the epoch that each is in now: the disk follows a moment later."""
+        running = self._fanout.groups
         return [
-            GroupAnswer(row.name, row.epoch, list(row.members)) for row in groups.list_groups(self.reader)
+            GroupAnswer(row.name, running[row.name].epoch_number, list(row.members))
+            for row in groups.list_groups(self.reader)
+            if row.name in running
         ]
 
     # Audit and health

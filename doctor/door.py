@@ -67,18 +67,19 @@ class Replacements:
 
 
 class Budget:
-    """So many a minute of something that others can cause at will."""
+    """So many a minute, for each name, of something that others can cause at will."""
 
-    LIMIT = 60
+    LIMIT = 10
     EACH = 60 * SECOND
 
     def __init__(self) -> None:
         self._since = 0
-        self._spent = 0
+        self._spent: Counter[str] = Counter()
 
-    def spend(self, elapsed: int) -> bool:
-        """Whether one more is within the limit."""
+    def spend(self, name: str, elapsed: int) -> bool:
+        """Whether one more for this name is within the limit."""
         if elapsed - self._since >= self.EACH:
-            self._since, self._spent = elapsed, 0
-        self._spent += 1
-        return self._spent <= self.LIMIT
+            self._since = elapsed
+            self._spent.clear()
+        self._spent[name] += 1
+        return self._spent[name] <= self.LIMIT

@@ -103,7 +103,9 @@ class Gateway:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_every(1.0, lambda: practice.prekeys.erase_expired(clock())))
             tasks.create_task(_every(2.0, fanout.send_unreceipted_again))
+            tasks.create_task(_every(2.0, fanout.forget_read))
             tasks.create_task(_every(2.0, self._house.receipts.write_waiting))
+            tasks.create_task(_every(60.0, self.commands.complete_journal))
             tasks.create_task(_every(1.0, lambda: _roll_old_epochs(fanout, epoch_interval)))
             tasks.create_task(_every(60.0, self._erase_expired))
             tasks.create_task(_every(60.0, self._retire_unseen))

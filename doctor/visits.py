@@ -165,8 +165,8 @@ class Visit:
             address=peer,
         )
         if self._house.replacements.paused(verified.patient_id, clock().elapsed):
-            _log.warning("turned away: replaced too often", patient=verified.patient_id, address=peer)
-            self.hang_up(DisconnectReason.CLOSING)
+            detail = f"{verified.patient_id}: its sessions replace one another; two devices may hold one key"
+            self.stream.connection.refuse(Check.NOT_PAUSED, detail, clock())  # V-064
             return
 
         def decided(future: asyncio.Future[Admission]) -> None:
@@ -240,7 +240,7 @@ class Visit:
         assert session is not None  # noqa: S101  receipts come after the admission
         for position in positions:
             attachment = _attachment(session, position.stream)
-            issued = max(attachment.written, attachment.delivered) if attachment else 0
+            issued = self._house.fanout.last_issued(attachment) if attachment else 0
             if not self._acknowledge(attachment, position, issued):
                 return
 
@@ -292,7 +292,7 @@ class Visit:
         _log.warning("refused", check=check.number, alert=check.alert.name, cause=failed.detail, **who)
         if "patient" not in who:
             return  # anybody can knock; only what a proven patient did is worth an entry that stays
-        if not self._house.entries.spend(clock().elapsed):
+        if not self._house.entries.spend(who["patient"], clock().elapsed):
             return  # the line above is all that a revoked device gets which knocks without end
         action = Action.RECEIPT_IMPOSSIBLE if check is Check.RECEIPT_ISSUED else Action.REFUSED
         self._record(action, who["patient"], f"{check.number} {failed.detail}")

@@ -11,7 +11,7 @@ import pytest
 from doctor.answers import InviteOrder, Origin
 from doctor.audit import Action
 from doctor.journal import JOURNAL_FILE
-from shared.errors import StorageError, UserError
+from shared.errors import UserError
 from shared.protocol import invitations
 from shared.protocol.doctor_handshake import Standing
 from tests.doctor_bench import LOG, ME, Device, on_a_loop, running
@@ -51,23 +51,39 @@ async def test_revoke_returns_when_everything_has_happened(tmp_path: Path) -> No
 
 
 @on_a_loop
-async def test_a_journal_that_cannot_be_written_is_no_success(tmp_path: Path) -> None:
-    """The revocation stands all the same; the retry of the same request completes the journal."""
+async def test_a_journal_that_cannot_be_written_does_not_call_the_revocation_off(tmp_path: Path) -> None:
+    """It has happened, so it is not called "not accepted"; the journal is completed when its disk takes it."""
     async with running(tmp_path) as doctor:
         await doctor.device("eve")
+        commands = doctor.gateway.commands
         journal = tmp_path / "audit" / JOURNAL_FILE
         journal.mkdir()
-        order = Origin("operator", "key")
-        with pytest.raises(StorageError, match="cannot be written"):
-            await doctor.gateway.commands.revoke("eve", order)
-        assert doctor.gateway.commands.patients()[0].state == "revoked"
-        journal.rmdir()
 
-        answer = await doctor.gateway.commands.revoke("eve", order)
+        answer = await commands.revoke("eve", Origin("operator"))
 
         assert answer.standing == "revoked"
+        assert commands.patients()[0].state == "revoked"
+        commands.complete_journal()
+        assert commands.journal_behind
+        journal.rmdir()
+        commands.complete_journal()
+        assert journal.is_file()
         assert journal.read_bytes().count(b'"eve"') == 1
-        assert len(doctor.audited(Action.REVOKED)) == 1
+
+
+@on_a_loop
+async def test_a_repeated_order_does_not_bring_a_void_fleet_invitation_back(tmp_path: Path) -> None:
+    """The old answer is repeated; the file keeps the invitation that is open."""
+    path = tmp_path / "fleet.invitation"
+    async with running(tmp_path, provisioning_file=str(path)) as doctor:
+        commands, order = doctor.gateway.commands, Origin("operator", "key")
+        first = await commands.invite(InviteOrder(), order)
+        second = await commands.invite(InviteOrder(), Origin("operator"))
+
+        again = await commands.invite(InviteOrder(), order)
+
+        assert again == first
+        assert path.read_text() == second.invitation
 
 
 @on_a_loop
@@ -136,3 +152,18 @@ async def test_patients_are_shown_as_they_are_now(tmp_path: Path) -> None:
 
         expected = {"a": "established", "b": "connecting", "c": "away", "d": "retired", "e": "revoked"}
         assert states == expected
+
+
+@on_a_loop
+async def test_groups_are_shown_in_the_epoch_that_they_are_in(tmp_path: Path) -> None:
+    """Not in the one that the disk has heard of: who revokes and looks must see the new one."""
+    async with running(tmp_path) as doctor:
+        await doctor.device("anna")
+        commands = doctor.gateway.commands
+        (before,) = commands.list_groups()
+        async with doctor.held_writer():
+            doctor.fanout.next_epoch(doctor.fanout.groups["everyone"])
+
+            (now,) = commands.list_groups()
+
+        assert now.epoch == before.epoch + 1

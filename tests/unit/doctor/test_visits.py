@@ -331,7 +331,7 @@ async def test_frames_of_a_replaced_session_are_ignored(tmp_path: Path) -> None:
 
 
 @on_a_loop
-async def test_three_replacements_within_a_minute_raise_an_alarm_and_turn_newcomers_away(
+async def test_v064_three_replacements_within_a_minute_turn_newcomers_away_and_raise_an_alarm(
     tmp_path: Path,
 ) -> None:
     """Two devices with one key would go on for ever; the session that stands is left alone."""
@@ -346,9 +346,9 @@ async def test_three_replacements_within_a_minute_raise_an_alarm_and_turn_newcom
         await doctor.connect(devices[4])
         await devices[4].gone()
 
-        assert LOG.find("turned away: replaced too often", patient="anna")
+        assert LOG.find("refused", check="V-064", patient="anna")
         assert devices[4].count(Confirmed) == 0
-        assert devices[4].alerts == []
+        assert [(alert.code, alert.authentic) for alert in devices[4].alerts] == [(AlertCode.BUSY, True)]
         assert devices[3].closed == 0
         await doctor.settled()
         assert [entry[0] for entry in doctor.audited(Action.REPLACED_OFTEN)] == ["anna"]
