@@ -1,4 +1,4 @@
-"""What people and programs can order of the doctor: one method an order. The HTTP API is a thin layer over this.
+"""What people and programs can order of the doctor: one method an order. The HTTP API is a thin layer over this and `questions`.
 
 Law: the writer's transaction changes the disk; its `on_commit` changes what runs, in the same order. Nothing that runs
 changes before the disk has.
@@ -17,10 +17,9 @@ from typing import TypeVar
 
 import msgspec
 
-from doctor import audit, enrolment, groups, receipts, roster
+from doctor import enrolment, groups, roster
 from doctor.answers import (
     Answer,
-    AuditAnswer,
     BroadcastAnswer,
     BroadcastOrder,
     DepartureAnswer,
@@ -31,16 +30,15 @@ from doctor.answers import (
     OnceOnly,
     Origin,
     Outcome,
-    PatientAnswer,
-    ReceiptAnswer,
 )
 from doctor.enrolment import InvitationRequest
 from doctor.fanout import Fanout
 from doctor.groups import Join, Leave
 from doctor.journal import Journal
 from doctor.keyring import Keyring
-from doctor.outbox import BroadcastRequest, Outbox, parse_message_id
-from doctor.roster import Departure, Patient, Roster
+from doctor.outbox import BroadcastRequest, Outbox
+from doctor.questions import Questions
+from doctor.roster import Departure, Roster
 from doctor.settings import DoctorSettings
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
@@ -59,8 +57,8 @@ T = TypeVar("T")
 A = TypeVar("A", bound=Answer)
 
 
-class Commands:
-    """Every order and every question.
+class Commands(Questions):
+    """Every order; whoever may give orders may ask questions.
 
     Args:
         settings, keys, sealer: the doctor's own.
@@ -83,18 +81,14 @@ class Commands:
         reader: sqlite3.Connection,
         journal: Journal,
     ) -> None:
-        self.reader = reader
+        super().__init__(settings, keys, fanout, writer, reader)
         self.port = settings.listen_port
-        self._settings = settings
-        self._keys = keys
+        self.journal_behind = False
         self._sealer = sealer
         self._once = OnceOnly(sealer)
         self._roster = roster_
         self._outbox = outbox
-        self._fanout = fanout
-        self._writer = writer
         self._journal = journal
-        self.journal_behind = False
 
     async def _order(
         self,
@@ -212,21 +206,6 @@ class Commands:
             BroadcastAnswer,
         )
 
-    def receipts(self, message_id: str) -> list[ReceiptAnswer]:
-        """What became of a message, for each recipient.
-
-        Raises:
-            UserError: there is no such message.
-        """
-        stream, number = parse_message_id(message_id)
-        written = {
-            session.patient_id: session.attachments[stream.name].written
-            for session in self._fanout.sessions.values()
-            if stream.name in session.attachments
-        }
-        rows = receipts.list_receipts(self.reader, stream, number, clock().wall, written)
-        return [ReceiptAnswer(row.patient, row.state.value) for row in rows]
-
     # Roster
 
     async def revoke(self, patient_id: str, origin: Origin) -> DepartureAnswer:
@@ -299,38 +278,6 @@ class Commands:
         self._fanout.leave(*departure.leaves)
         _log.warning("patient left the roster", patient=member.patient_id, reason=member.standing.value)
 
-    def patients(self) -> list[PatientAnswer]:
-        """Everyone on the roster, with what is known right now."""
-        return [self._live(patient) for patient in roster.list_patients(self.reader)]
-
-    def _live(self, patient: Patient) -> PatientAnswer:
-        session = self._fanout.sessions.get(patient.patient_id)
-        state = "away" if patient.standing is Standing.ACTIVE else patient.standing.value
-        epochs: dict[str, int] = {}
-        if session is not None:
-            epochs = {name: at.held_epoch for name, at in session.attachments.items() if at.held_epoch}
-            state = "established" if epochs else "connecting"
-        return PatientAnswer(
-            patient=patient.patient_id,
-            state=state,
-            fingerprint=patient.fingerprint,
-            groups=list(patient.groups),
-            epochs=epochs,
-            suite=session.suite if session else None,
-            address=session.stream.peer if session else None,
-            enrolled_at=patient.enrolled_at,
-            last_seen=patient.last_seen,
-        )
-
-    def fleet_unseen_since(self, limit: int) -> list[str]:
-        """Active fleet patients that are away and were last admitted before `limit`, in milliseconds."""
-        rows = self.reader.execute(
-            "SELECT patients.patient_id FROM patients JOIN invitations ON invitation = invitation_id"
-            " WHERE standing = 'active' AND invitations.patient_id IS NULL AND last_seen < ?",
-            (limit,),
-        )
-        return [row[0] for row in rows if row[0] not in self._fanout.sessions]
-
     # Groups
 
     async def create_group(self, name: str, origin: Origin) -> GroupAnswer:
@@ -382,35 +329,6 @@ class Commands:
             answer,
             MemberAnswer,
         )
-
-    def list_groups(self) -> list[GroupAnswer]:
-        """All groups with their members, and the epoch that each is in now: the disk follows a moment later."""
-        running = self._fanout.groups
-        return [
-            GroupAnswer(row.name, running[row.name].epoch_number, list(row.members))
-            for row in groups.list_groups(self.reader)
-            if row.name in running
-        ]
-
-    # Audit and health
-
-    async def storage_answers(self) -> bool:
-        """Whether the database takes a transaction now."""
-        try:
-            await self._writer.submit(lambda db: db.execute("SELECT 1").fetchone())
-        except StorageError:
-            return False
-        return True
-
-    async def verify_audit(self) -> AuditAnswer:
-        """Recompute the chain and compare the signed heads, on another thread."""
-        identity = self._keys.identity
-        path = Path(self._settings.state_dir) / "doctor.db"
-        verdict = await asyncio.to_thread(
-            audit.verify_file, path, Path(self._settings.audit_dir), identity.public, identity.algorithm
-        )
-        valid = verdict.first_bad is None
-        return AuditAnswer(valid, verdict.entries, verdict.heads, verdict.first_bad, verdict.reason)
 
 
 def _invited(made: tuple[Invitation, list[bytes]]) -> InvitationAnswer:
