@@ -46,7 +46,7 @@ images: ## build the images, also where no registry can be reached
 
 ##@ Test it
 .PHONY: test
-test: check unit integration ## everything that can run here: check, unit, integration
+test: check cover integration ## everything that can run here: check, unit tests with coverage, integration
 
 .PHONY: check
 check: $(VENV)/.dev-ready ## format, lint, types, layering, shell scripts, Dockerfiles
@@ -59,7 +59,7 @@ check: $(VENV)/.dev-ready ## format, lint, types, layering, shell scripts, Docke
 
 .PHONY: unit
 unit: $(VENV)/.dev-ready ## all tests that need no container engine, in random order
-	$(BIN)/pytest $(FAST)
+	$(BIN)/pytest $(FAST) --numprocesses=auto
 
 .PHONY: integration
 integration: $(VENV)/.dev-ready ## the shipped images, driven by Compose; skipped without an engine, but not with CI=true
@@ -72,11 +72,15 @@ slow: $(VENV)/.dev-ready ## the exhaustive forms of the sampled tests
 
 .PHONY: cover
 cover: $(VENV)/.dev-ready ## branch coverage; shared/ must reach 98 %
-	$(BIN)/pytest $(FAST) --cov --cov-report=
+	$(BIN)/pytest $(FAST) --numprocesses=auto --cov --cov-report=
 	$(BIN)/coverage report --include='doctor/*,patient/*,lab/*'
 	$(BIN)/coverage report --include='shared/*' --fail-under=98
 
 ##@ Keep it
+.PHONY: spec
+spec: $(VENV)/.dev-ready ## write the tables and diagrams of shared/SPEC.md anew from the code
+	$(BIN)/python -m shared.spec_tables --write
+
 .PHONY: lock
 lock: $(VENV)/.dev-ready ## lock the dependencies of pyproject.toml anew, with hashes
 	requirements/compile
@@ -95,7 +99,7 @@ help: ## this list
 # The virtual environment. What is there is only added to, never thrown away.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("make: needs Python 3.11 or later: PYTHON=…" if sys.version_info < (3, 11) else 0)'
-	@echo "making the virtual environment $(VENV)"
+	@echo "making the virtual environment $(VENV), once"
 	@$(PYTHON) -m venv $(VENV)
 
 # The demo is the first thing that people run, and it needs half of what development needs: the doctor's requirements

@@ -36,7 +36,7 @@ class InviteOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`patient` null: a fleet invitation. `hours`: its lifetime; null: the configured one, for a fleet without end."""
 
     patient: Name | None = None
-    groups: list[Name] = []
+    groups: Annotated[list[Name], Meta(max_length=63)] = []  # with `everyone`, as many as an invitation holds
     hours: Annotated[float, Meta(gt=0, le=87_600)] | None = None
 
 

@@ -7,22 +7,23 @@ The socket stands in a 0700 directory beside a token file; a request needs both.
 from __future__ import annotations
 
 import hmac
+import os
 import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import uvicorn
 from litestar import Litestar, Request, Response, delete, get, post
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.exceptions import HTTPException, NotAuthorizedException
 from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.params import HeaderParameter
+from litestar.params import FromPath, HeaderParameter, JSONBody
 
 from doctor.answers import (
     AuditAnswer,
@@ -48,78 +49,88 @@ from shared.errors import StorageError, UserError
 from shared.logs import get_logger
 from shared.storage.keyfile import private_directory, write_private
 
+SOCKET_PATH_LIMIT = 107  # bytes; Linux, unix(7), less the final zero
+
 _log = get_logger("api")
 
 
 async def _origin(
-    request: Request[None, None, State],
     idempotency_key: Annotated[str | None, HeaderParameter(name="Idempotency-Key", max_length=128)] = None,
 ) -> Origin:
     return Origin("operator", idempotency_key)
 
 
+Orders: TypeAlias = NamedDependency[Commands]
+Doctor: TypeAlias = NamedDependency[Gateway]
+From: TypeAlias = NamedDependency[Origin]
+
+
 @post("/v1/invitations")
-async def invite(data: InviteOrder, commands: Commands, origin: Origin) -> InvitationAnswer:
+async def invite(data: JSONBody[InviteOrder], commands: Orders, origin: From) -> InvitationAnswer:
     """Invite one patient, or a fleet."""
     return await commands.invite(data, origin)
 
 
 @post("/v1/broadcasts")
-async def broadcast(data: BroadcastOrder, commands: Commands, origin: Origin) -> BroadcastAnswer:
+async def broadcast(data: JSONBody[BroadcastOrder], commands: Orders, origin: From) -> BroadcastAnswer:
     """Accept a broadcast. 201 means that it is on the disk."""
     return await commands.broadcast(data, origin)
 
 
 @get("/v1/broadcasts/{message:str}/receipts")
-async def list_receipts(message: str, commands: Commands) -> list[ReceiptAnswer]:
+async def list_receipts(message: FromPath[str], commands: Orders) -> list[ReceiptAnswer]:
     """What became of a broadcast, for each of its recipients."""
     return commands.receipts(message)
 
 
 @get("/v1/patients")
-async def list_patients(commands: Commands) -> list[PatientAnswer]:
+async def list_patients(commands: Orders) -> list[PatientAnswer]:
     """Everyone on the roster, with live state."""
     return commands.patients()
 
 
 @post("/v1/patients/{patient:str}/revoke")
-async def revoke(patient: str, commands: Commands, origin: Origin) -> DepartureAnswer:
+async def revoke(patient: FromPath[str], commands: Orders, origin: From) -> DepartureAnswer:
     """Expel a patient for good."""
     return await commands.revoke(patient, origin)
 
 
 @post("/v1/patients/{patient:str}/retire")
-async def retire(patient: str, commands: Commands, origin: Origin) -> DepartureAnswer:
+async def retire(patient: FromPath[str], commands: Orders, origin: From) -> DepartureAnswer:
     """Remove a patient that is gone."""
     return await commands.retire(patient, origin)
 
 
 @get("/v1/groups")
-async def list_groups(commands: Commands) -> list[GroupAnswer]:
+async def list_groups(commands: Orders) -> list[GroupAnswer]:
     """All groups."""
     return commands.list_groups()
 
 
 @post("/v1/groups")
-async def create_group(data: GroupOrder, commands: Commands, origin: Origin) -> GroupAnswer:
+async def create_group(data: JSONBody[GroupOrder], commands: Orders, origin: From) -> GroupAnswer:
     """Make a group."""
     return await commands.create_group(data.name, origin)
 
 
 @post("/v1/groups/{group:str}/members")
-async def add_member(group: str, data: MemberOrder, commands: Commands, origin: Origin) -> MemberAnswer:
+async def add_member(
+    group: FromPath[str], data: JSONBody[MemberOrder], commands: Orders, origin: From
+) -> MemberAnswer:
     """Add a patient to a group."""
     return await commands.add_member(group, data.patient, origin)
 
 
 @delete("/v1/groups/{group:str}/members/{patient:str}", status_code=200)
-async def remove_member(group: str, patient: str, commands: Commands, origin: Origin) -> MemberAnswer:
+async def remove_member(
+    group: FromPath[str], patient: FromPath[str], commands: Orders, origin: From
+) -> MemberAnswer:
     """Remove a patient from a group."""
     return await commands.remove_member(group, patient, origin)
 
 
 @get("/v1/audit/verify")
-async def verify_audit(commands: Commands) -> AuditAnswer:
+async def verify_audit(commands: Orders) -> AuditAnswer:
     """Recompute the audit chain and compare its signed heads."""
     return await commands.verify_audit()
 
@@ -131,7 +142,7 @@ async def health() -> HealthAnswer:
 
 
 @get("/readyz", opt={"open": True})
-async def ready(gateway: Gateway) -> Response[HealthAnswer]:
+async def ready(gateway: Doctor) -> Response[HealthAnswer]:
     """Devices are accepted and the database takes writes."""
     if not gateway.ready or not await gateway.commands.storage_answers():
         return Response(HealthAnswer("not ready"), status_code=503)
@@ -179,6 +190,7 @@ def create_app(gateway: Gateway, token: str) -> Litestar:
             UserError: _refuse_user_error,
             StorageError: _refuse_storage_error,
             HTTPException: _refuse_http_error,
+            500: _confess_bug,
         },
         openapi_config=OpenAPIConfig(
             title="Doctor gateway",
@@ -208,6 +220,14 @@ def _refuse_http_error(_: Request[None, None, State], error: HTTPException) -> R
     return Response(Problem(text, "request"), status_code=error.status_code)
 
 
+def _confess_bug(request: Request[None, None, State], error: Exception) -> Response[Problem]:
+    """Whatever else was raised is a bug of ours: its cause is for our log alone."""
+    _log.error("request failed", path=request.url.path, exc_info=error)
+    return Response(
+        Problem("The doctor failed to carry this out; its log says why.", "internal"), status_code=500
+    )
+
+
 def write_token(state_dir: str) -> str:
     """Make the API's directory and a fresh token in it."""
     directory = private_directory(api_directory(state_dir))
@@ -231,8 +251,16 @@ class ApiServer(uvicorn.Server):
 
 
 def create_server(gateway: Gateway, state_dir: str) -> ApiServer:
-    """The HTTP server on the Unix socket; `await server.serve()` runs it until `should_exit` is set."""
+    """The HTTP server on the Unix socket; `await server.serve()` runs it until `should_exit` is set.
+
+    Raises:
+        UserError: the socket's path is too long, or its directory is not private. StorageError: the token cannot be written.
+    """
     path = api_directory(state_dir) / SOCKET_NAME
+    if (size := len(os.fsencode(path))) > SOCKET_PATH_LIMIT:
+        raise UserError(
+            f"state_dir: {path} has {size} bytes, a socket's path has at most {SOCKET_PATH_LIMIT}; use a shorter one."
+        )
     app = create_app(gateway, write_token(state_dir))
     # The socket itself is made world-writable by uvicorn: the directory's mode is what guards it.
     return ApiServer(

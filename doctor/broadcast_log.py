@@ -75,6 +75,12 @@ class BroadcastLog:
             cached = self._slices[position] = self._cut(index)
         return cached
 
+    def forget_before(self, position: int) -> None:
+        """Drop the entries below `position`, which nobody will read any more."""
+        drop = min(position - self._base, len(self._entries))
+        if drop > 0:
+            self._drop(drop)
+
     def _cut(self, index: int) -> Slice:
         frames = list(self._frames_from(index))
         end = index + len(frames)
@@ -92,11 +98,19 @@ class BroadcastLog:
             yield entry
 
     def _trim(self) -> None:
-        drop = 0
-        while self._bytes > RETENTION_BYTES and drop < len(self._entries) - 1:
-            entry = self._entries[drop]
-            self._bytes -= 0 if isinstance(entry, Epoch) else len(entry)
+        drop, kept = 0, self._bytes
+        while kept > RETENTION_BYTES and drop < len(self._entries) - 1:
+            kept -= _size(self._entries[drop])
             drop += 1
         if drop:
-            del self._entries[:drop], self._numbers[:drop]
-            self._base += drop
+            self._drop(drop)
+
+    def _drop(self, count: int) -> None:
+        self._bytes -= sum(_size(entry) for entry in self._entries[:count])
+        del self._entries[:count], self._numbers[:count]
+        self._base += count
+        self._slices.clear()
+
+
+def _size(entry: bytes | Epoch) -> int:
+    return 0 if isinstance(entry, Epoch) else len(entry)

@@ -14,11 +14,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from doctor.answers import (
     AuditAnswer,
@@ -94,6 +96,11 @@ def _doctor() -> Iterator[Client]:
         yield client
 
 
+def _part(name: str) -> str:
+    """A name as one part of a path, whatever was typed."""
+    return quote(name, safe="", errors="surrogateescape")
+
+
 def _print(answer: Any, as_json: bool, show: Callable[[], None]) -> None:
     if as_json:
         sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
@@ -102,13 +109,11 @@ def _print(answer: Any, as_json: bool, show: Callable[[], None]) -> None:
 
 
 def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     for column in columns:
         table.add_column(column)
     for row in rows:
-        table.add_row(
-            *(f"[{STATE_COLOURS[cell]}]{cell}[/]" if cell in STATE_COLOURS else cell for cell in row)
-        )
+        table.add_row(*(Text(cell, style=STATE_COLOURS.get(cell, "")) for cell in row))
     _console.print(table)
 
 
@@ -201,8 +206,11 @@ def broadcast(
     as_json: AsJson = False,
 ) -> None:
     """Send TEXT to everyone in a group. When this returns, the message is on the disk."""
-    if text == "-":
-        text = sys.stdin.read()
+    try:
+        text = sys.stdin.read() if text == "-" else text
+        text.encode()
+    except UnicodeError:
+        raise typer.BadParameter("the message is not UTF-8 text") from None
     with _doctor() as client:
         answer = client.post("/v1/broadcasts", BroadcastOrder(text, group), BroadcastAnswer)
 
@@ -219,7 +227,7 @@ def receipts(
 ) -> None:
     """Show what became of a broadcast, for each recipient."""
     with _doctor() as client:
-        found = client.get(f"/v1/broadcasts/{message}/receipts", list[ReceiptAnswer])
+        found = client.get(f"/v1/broadcasts/{_part(message)}/receipts", list[ReceiptAnswer])
     done = sum(receipt.state == "delivered" for receipt in found)
     rows = [[receipt.patient, receipt.state] for receipt in found]
     _print(found, as_json, lambda: _table(f"{done} of {len(found)} delivered", ["patient", "state"], rows))
@@ -239,7 +247,7 @@ def retire(patient: str, as_json: AsJson = False) -> None:
 
 def _depart(verb: str, patient: str, as_json: bool) -> None:
     with _doctor() as client:
-        answer = client.post(f"/v1/patients/{patient}/{verb}", None, DepartureAnswer)
+        answer = client.post(f"/v1/patients/{_part(patient)}/{verb}", None, DepartureAnswer)
     text = f"{answer.patient} is {answer.standing}; new epochs began in {', '.join(answer.groups) or 'no group'}."
     _print(answer, as_json, lambda: _console.print(text))
 
@@ -265,7 +273,7 @@ def create_group(name: str, as_json: AsJson = False) -> None:
 def add_member(group: str, patient: str, as_json: AsJson = False) -> None:
     """Add PATIENT to GROUP: it reads what is accepted from now on."""
     with _doctor() as client:
-        answer = client.post(f"/v1/groups/{group}/members", MemberOrder(patient), MemberAnswer)
+        answer = client.post(f"/v1/groups/{_part(group)}/members", MemberOrder(patient), MemberAnswer)
     _print(answer, as_json, lambda: _console.print(f"{answer.patient} is a member of {answer.group}."))
 
 
@@ -273,7 +281,7 @@ def add_member(group: str, patient: str, as_json: AsJson = False) -> None:
 def remove_member(group: str, patient: str, as_json: AsJson = False) -> None:
     """Remove PATIENT from GROUP: it reads nothing that is accepted from now on."""
     with _doctor() as client:
-        answer = client.delete(f"/v1/groups/{group}/members/{patient}", MemberAnswer)
+        answer = client.delete(f"/v1/groups/{_part(group)}/members/{_part(patient)}", MemberAnswer)
     _print(
         answer, as_json, lambda: _console.print(f"{answer.patient} is no longer a member of {answer.group}.")
     )
@@ -309,5 +317,5 @@ def main() -> int:
 
 
 def _say(error: TelemedError, code: int) -> int:
-    sys.stderr.write(f"telemed-doctor: {error}\n")
+    sys.stderr.write(f"telemed-doctor: {logs.plain(str(error))}\n")
     return code

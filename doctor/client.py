@@ -11,7 +11,7 @@ import msgspec
 
 from doctor.answers import Problem
 from doctor.settings import SOCKET_NAME, TOKEN_NAME, api_directory
-from shared.errors import TelemedError, UserError
+from shared.errors import StorageError, TelemedError, UserError
 from shared.storage.keyfile import read_private
 
 TIMEOUT = 30.0
@@ -28,6 +28,9 @@ class Client:
 
     Args:
         state_dir: the doctor's `state_dir`; socket and token are below it.
+
+    Raises:
+        DoctorUnreachable: there is no token that this user can read. UserError: others could have read it.
     """
 
     def __init__(self, state_dir: str) -> None:
@@ -74,16 +77,22 @@ class Client:
         except httpx.TransportError as error:
             raise self._unreachable() from error
         if response.is_success:
-            return msgspec.json.decode(response.content, type=kind)
+            try:
+                return msgspec.json.decode(response.content, type=kind)
+            except msgspec.DecodeError as error:
+                raise UserError(
+                    "This program cannot read the doctor's answer; the doctor is of another version."
+                ) from error
         try:
             raise UserError(msgspec.json.decode(response.content, type=Problem).error)
         except msgspec.DecodeError as error:
             raise UserError(f"The doctor answered {response.status_code}; see its log.") from error
 
     def _read_token(self, path: Path) -> str:
-        if not path.exists():
-            raise self._unreachable()
-        return read_private(path).decode()
+        try:
+            return read_private(path).decode()
+        except StorageError as error:
+            raise self._unreachable() from error
 
     def _unreachable(self) -> DoctorUnreachable:
         return DoctorUnreachable(

@@ -1,4 +1,4 @@
-"""What people and programs can order of the doctor: one method an order. The HTTP API is a thin layer over this.
+"""What people and programs can order of the doctor: one method an order. The HTTP API is a thin layer over this and `questions`.
 
 Law: the writer's transaction changes the disk; its `on_commit` changes what runs, in the same order. Nothing that runs
 changes before the disk has.
@@ -17,10 +17,9 @@ from typing import TypeVar
 
 import msgspec
 
-from doctor import audit, enrolment, groups, receipts, roster
+from doctor import enrolment, groups, roster
 from doctor.answers import (
     Answer,
-    AuditAnswer,
     BroadcastAnswer,
     BroadcastOrder,
     DepartureAnswer,
@@ -31,16 +30,15 @@ from doctor.answers import (
     OnceOnly,
     Origin,
     Outcome,
-    PatientAnswer,
-    ReceiptAnswer,
 )
 from doctor.enrolment import InvitationRequest
 from doctor.fanout import Fanout
 from doctor.groups import Join, Leave
 from doctor.journal import Journal
 from doctor.keyring import Keyring
-from doctor.outbox import BroadcastRequest, Outbox, parse_message_id
-from doctor.roster import Departure, Patient, Roster
+from doctor.outbox import BroadcastRequest, Outbox
+from doctor.questions import Questions
+from doctor.roster import Departure, Roster
 from doctor.settings import DoctorSettings
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
@@ -51,6 +49,7 @@ from shared.protocol.invitations import Invitation
 from shared.storage.keyfile import write_private
 from shared.storage.sealed import Sealer
 from shared.storage.sqlite import Writer
+from shared.wire.opcodes import DisconnectReason
 
 _log = get_logger("commands")
 
@@ -58,8 +57,8 @@ T = TypeVar("T")
 A = TypeVar("A", bound=Answer)
 
 
-class Commands:
-    """Every order and every question.
+class Commands(Questions):
+    """Every order; whoever may give orders may ask questions.
 
     Args:
         settings, keys, sealer: the doctor's own.
@@ -82,16 +81,13 @@ class Commands:
         reader: sqlite3.Connection,
         journal: Journal,
     ) -> None:
-        self.reader = reader
+        super().__init__(settings, keys, fanout, writer, reader)
         self.port = settings.listen_port
-        self._settings = settings
-        self._keys = keys
+        self.journal_behind = False
         self._sealer = sealer
         self._once = OnceOnly(sealer)
         self._roster = roster_
         self._outbox = outbox
-        self._fanout = fanout
-        self._writer = writer
         self._journal = journal
 
     async def _order(
@@ -141,10 +137,15 @@ class Commands:
 
         asked = ("invite", order)
         answer = await self._order(origin, asked, work, self._keep_invitation, _invited, InvitationAnswer)
-        if fleet and self._settings.provisioning_file:
+        if fleet and self._settings.provisioning_file and self._is_open(answer):
             path = Path(self._settings.provisioning_file)
             await asyncio.to_thread(_publish, path, answer.invitation.encode())
         return answer
+
+    def _is_open(self, answer: InvitationAnswer) -> bool:
+        """Whether the invitation still admits anybody: a repeated order gets an old answer, which may be void."""
+        held = self._roster.invitation(invitations.from_text(answer.invitation).invitation_id)
+        return held is not None and held.uses_left > 0
 
     def _keep_invitation(self, made: tuple[Invitation, list[bytes]]) -> None:
         invitation, voided = made
@@ -174,6 +175,8 @@ class Commands:
         host = self._settings.listen_host
         if host in ("0.0.0.0", "::", ""):  # noqa: S104  compared, not bound
             host = socket.gethostname()
+        if ":" in host:
+            host = f"[{host}]"
         return (f"{host}:{self.port}",)
 
     async def provision_fleet_once(self) -> None:
@@ -203,21 +206,6 @@ class Commands:
             BroadcastAnswer,
         )
 
-    def receipts(self, message_id: str) -> list[ReceiptAnswer]:
-        """What became of a message, for each recipient.
-
-        Raises:
-            UserError: there is no such message.
-        """
-        stream, number = parse_message_id(message_id)
-        written = {
-            session.patient_id: session.attachments[stream.name].written
-            for session in self._fanout.sessions.values()
-            if stream.name in session.attachments
-        }
-        rows = receipts.list_receipts(self.reader, stream, number, clock().wall, written)
-        return [ReceiptAnswer(row.patient, row.state.value) for row in rows]
-
     # Roster
 
     async def revoke(self, patient_id: str, origin: Origin) -> DepartureAnswer:
@@ -230,8 +218,23 @@ class Commands:
             UserError: no such patient. StorageError: nothing has happened.
         """
         answer = await self._depart(patient_id, Standing.REVOKED, origin)
-        await asyncio.to_thread(self._journal.append, patient_id, clock().wall)
+        try:
+            await asyncio.to_thread(self._journal.append, patient_id, clock().wall)
+        except StorageError as error:
+            # The revocation stands; to call it off now would be false. The journal is completed later.
+            _log.error("journal behind", patient=patient_id, cause=str(error))
+            self.journal_behind = True
         return answer
+
+    def complete_journal(self) -> None:
+        """Called now and then: write what the disk refused before."""
+        if self.journal_behind:
+            try:
+                self._journal.reconcile(self.reader, clock().wall)
+            except StorageError as error:
+                _log.error("journal behind", cause=str(error))
+            else:
+                self.journal_behind = False
 
     async def retire(self, patient_id: str, origin: Origin) -> DepartureAnswer:
         """Remove a patient that is gone; with the same key it may come back.
@@ -265,42 +268,15 @@ class Commands:
         if session is not None:
             # Out of the fan-out first, so that no epoch that begins below can count it in or reach it.
             self._fanout.drop_session(session)
+            # The device is told, if its socket takes it; cut off it is in any case.
+            reason = (
+                DisconnectReason.REVOKED if member.standing is Standing.REVOKED else DisconnectReason.RETIRED
+            )
+            session.connection.disconnect(reason)
+            session.stream.flush()
             session.stream.abort()
-        for leave in departure.leaves:
-            self._fanout.leave(leave)
+        self._fanout.leave(*departure.leaves)
         _log.warning("patient left the roster", patient=member.patient_id, reason=member.standing.value)
-
-    def patients(self) -> list[PatientAnswer]:
-        """Everyone on the roster, with what is known right now."""
-        return [self._live(patient) for patient in roster.list_patients(self.reader)]
-
-    def _live(self, patient: Patient) -> PatientAnswer:
-        session = self._fanout.sessions.get(patient.patient_id)
-        state = "away" if patient.standing is Standing.ACTIVE else patient.standing.value
-        epochs: dict[str, int] = {}
-        if session is not None:
-            epochs = {name: at.held_epoch for name, at in session.attachments.items() if at.held_epoch}
-            state = "established" if epochs else "connecting"
-        return PatientAnswer(
-            patient=patient.patient_id,
-            state=state,
-            fingerprint=patient.fingerprint,
-            groups=list(patient.groups),
-            epochs=epochs,
-            suite=session.suite if session else None,
-            address=session.stream.peer if session else None,
-            enrolled_at=patient.enrolled_at,
-            last_seen=patient.last_seen,
-        )
-
-    def fleet_unseen_since(self, limit: int) -> list[str]:
-        """Active fleet patients that are away and were last admitted before `limit`, in milliseconds."""
-        rows = self.reader.execute(
-            "SELECT patients.patient_id FROM patients JOIN invitations ON invitation = invitation_id"
-            " WHERE standing = 'active' AND invitations.patient_id IS NULL AND last_seen < ?",
-            (limit,),
-        )
-        return [row[0] for row in rows if row[0] not in self._fanout.sessions]
 
     # Groups
 
@@ -353,32 +329,6 @@ class Commands:
             answer,
             MemberAnswer,
         )
-
-    def list_groups(self) -> list[GroupAnswer]:
-        """All groups with their members."""
-        return [
-            GroupAnswer(row.name, row.epoch, list(row.members)) for row in groups.list_groups(self.reader)
-        ]
-
-    # Audit and health
-
-    async def storage_answers(self) -> bool:
-        """Whether the database takes a transaction now."""
-        try:
-            await self._writer.submit(lambda db: db.execute("SELECT 1").fetchone())
-        except StorageError:
-            return False
-        return True
-
-    async def verify_audit(self) -> AuditAnswer:
-        """Recompute the chain and compare the signed heads, on another thread."""
-        identity = self._keys.identity
-        path = Path(self._settings.state_dir) / "doctor.db"
-        verdict = await asyncio.to_thread(
-            audit.verify_file, path, Path(self._settings.audit_dir), identity.public, identity.algorithm
-        )
-        valid = verdict.first_bad is None
-        return AuditAnswer(valid, verdict.entries, verdict.heads, verdict.first_bad, verdict.reason)
 
 
 def _invited(made: tuple[Invitation, list[bytes]]) -> InvitationAnswer:

@@ -1,4 +1,5 @@
-"""Who may come in now: limits on unfinished handshakes, and a pause for devices that keep replacing each other.
+"""Who may come in now, and how much it may cost: limits on unfinished handshakes, on what is kept of refusals, and a pause for
+devices that keep replacing each other.
 
 Law: counters in memory only. Whether a device is who it says is decided elsewhere.
 """
@@ -63,3 +64,22 @@ class Replacements:
             del self._paused_until[patient_id]
             return False
         return until is not None
+
+
+class Budget:
+    """So many a minute, for each name, of something that others can cause at will."""
+
+    LIMIT = 10
+    EACH = 60 * SECOND
+
+    def __init__(self) -> None:
+        self._since = 0
+        self._spent: Counter[str] = Counter()
+
+    def spend(self, name: str, elapsed: int) -> bool:
+        """Whether one more for this name is within the limit."""
+        if elapsed - self._since >= self.EACH:
+            self._since = elapsed
+            self._spent.clear()
+        self._spent[name] += 1
+        return self._spent[name] <= self.LIMIT

@@ -14,15 +14,19 @@ from collections.abc import Callable
 from doctor.groups import Join, Leave, Membership, group_of, stream_of
 from doctor.outbox import Accepted, Outbox
 from doctor.sessions import Attachment, Group, Session
+from shared.errors import StorageError
+from shared.logs import get_logger
 from shared.net.stream import clock
 from shared.protocol.epochs import MESSAGE_LIMIT, Epoch
-from shared.wire.messages import SignedMessage
 from shared.wire.opcodes import DisconnectReason
 
 JOIN_WINDOW = 0.1  # seconds; joins within it share one epoch
+LONGEST_JOIN_WINDOW = 2.0  # whatever the last distribution took: who joins has ten seconds for its handshake
 GROUP_KEYS_A_TURN = 256
 CATCH_UP_BATCH = 64
 RECEIPT_PATIENCE = 10_000  # ms; what is unreceipted for so long is sent again
+
+_log = get_logger("fanout")
 
 
 class Fanout:
@@ -80,7 +84,7 @@ class Fanout:
         group = self.groups[join.group]
         group.members.add(join.patient_id)
         if group.timer is None:
-            window = max(JOIN_WINDOW, 10 * group.distribution)
+            window = min(max(JOIN_WINDOW, 10 * group.distribution), LONGEST_JOIN_WINDOW)
             group.timer = asyncio.get_running_loop().call_later(window, self.next_epoch, group)
 
     def extend(self, join: Join) -> None:
@@ -99,18 +103,18 @@ class Fanout:
         attachment.begin_membership(join.start)
         session.attachments[join.group] = attachment
 
-    def leave(self, leave: Leave) -> None:
-        """A membership ended; the next epoch begins before anything else is published."""
-        group = self.groups[leave.group]
-        group.members.discard(leave.patient_id)
-        session = self.sessions.get(leave.patient_id)
-        attachment = session.attachments.get(leave.group) if session else None
-        if attachment is not None and attachment.member:
-            self._detach(attachment)
-            attachment.end_membership(leave.until)
-        self.next_epoch(group)
-        if attachment is not None:
-            self.advance(attachment)
+    def leave(self, *leaves: Leave) -> None:
+        """Memberships ended; in each group the next epoch begins before anything else is published."""
+        for leave in leaves:
+            self.groups[leave.group].members.discard(leave.patient_id)
+            session = self.sessions.get(leave.patient_id)
+            attachment = session.attachments.get(leave.group) if session else None
+            if attachment is not None and attachment.member:
+                self._detach(attachment)
+                attachment.end_membership(leave.until)
+                self._advance_soon(attachment)
+        for leave in leaves:
+            self.next_epoch(self.groups[leave.group])
 
     def publish(self, accepted: Accepted) -> None:
         """A message was accepted: seal it once and let every cursor see it."""
@@ -158,7 +162,7 @@ class Fanout:
         session.positioned = True
         for name, attachment in list(session.attachments.items()):
             attachment.written = reported.get(name, 0)
-            self.advance(attachment)
+            self._advance_soon(attachment)
 
     def last_issued(self, attachment: Attachment) -> int:
         """The highest number that can ever have been sent to the patient of this attachment."""
@@ -170,10 +174,14 @@ class Fanout:
         """The patient's socket takes more again."""
         for attachment in list(session.attachments.values()):
             if attachment.cursor is None:
-                self.advance(attachment)
+                self._advance_soon(attachment)
             else:
                 self._behind.add(attachment)
         self._want_pass()
+
+    def _advance_soon(self, attachment: Attachment) -> None:
+        """Catching up reads the disk, which may refuse; so it is never a part of what a commit has to bring about."""
+        asyncio.get_running_loop().call_soon(self.advance, attachment)
 
     def advance(self, attachment: Attachment) -> None:
         """Take the next step of catching up: a batch of missed messages, or attaching at the log's end."""
@@ -184,8 +192,8 @@ class Fanout:
         group = self.groups[attachment.group]
         after, end = max(attachment.written, start), group.last if until is None else until
         if after < end:
-            self._send_missed(attachment, start, after, end)
-            asyncio.get_running_loop().call_soon(self.advance, attachment)
+            if self._send_missed(attachment, start, after, end):
+                self._advance_soon(attachment)
         else:
             self._attach(attachment, group, start)
 
@@ -208,6 +216,12 @@ class Fanout:
             start, until = interval
             up_to = attachment.written if until is None else min(until, attachment.written)
             self._send_missed(attachment, start, max(attachment.delivered, start), up_to)
+
+    def forget_read(self) -> None:
+        """Let go of what every cursor has passed: frames, and with the markers the secrets of past epochs."""
+        for group in self.groups.values():
+            cursors = [attachment.cursor for attachment in group.attached if attachment.cursor is not None]
+            group.log.forget_before(min(cursors, default=group.log.end))
 
     def close(self) -> None:
         """The doctor stops: begin no further epochs."""
@@ -239,7 +253,7 @@ class Fanout:
         for member in group.roster:
             session = self.sessions.get(member)
             if session is not None and session.positioned and group.name in session.attachments:
-                self.advance(session.attachments[group.name])
+                self._advance_soon(session.attachments[group.name])
 
     def _attach(self, attachment: Attachment, group: Group, start: int) -> None:
         session = attachment.session
@@ -259,16 +273,24 @@ class Fanout:
         attachment.session.stream.flush()
         attachment.held_epoch = epoch.number
 
-    def _send_missed(self, attachment: Attachment, start: int, after: int, up_to: int) -> None:
-        now = clock()
-        stream = stream_of(attachment.group)
-        missed: list[tuple[int, SignedMessage]] = self._outbox.load(
-            self._reader, stream, after, up_to, now.wall, CATCH_UP_BATCH
-        )
+    def _send_missed(self, attachment: Attachment, start: int, after: int, up_to: int) -> bool:
+        """Send a batch as DIRECT. False where the disk refuses, or gives back something else than was written: that
+        session is cut, and no other is touched."""
+        now, stream = clock(), stream_of(attachment.group)
+        session = attachment.session
+        try:
+            missed = self._outbox.load(self._reader, stream, after, up_to, now.wall, CATCH_UP_BATCH)
+        except (StorageError, sqlite3.Error) as error:
+            _log.error(
+                "missed messages not read", patient=session.patient_id, stream=str(stream), cause=str(error)
+            )
+            session.stream.abort()
+            return False
         for number, message in missed:
-            attachment.session.connection.send_direct(start, message)
+            session.connection.send_direct(start, message)
             attachment.note_written(number, now.elapsed)
-        attachment.session.stream.flush()
+        session.stream.flush()
+        return True
 
     def _want_pass(self) -> None:
         if not self._pass_due and self._behind:
@@ -301,7 +323,8 @@ class Fanout:
                 keys_left -= 1
                 attachment.cursor += 1
                 self._send_group_key(attachment, entry, attachment.intervals[-1][0])
-                group.distribution = (clock().elapsed - group.began) / 1000
+                if entry is group.epoch:
+                    group.distribution = (clock().elapsed - group.began) / 1000
             else:
                 session.stream.write(entry.frames)
                 attachment.cursor = entry.end

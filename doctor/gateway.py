@@ -103,7 +103,9 @@ class Gateway:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_every(1.0, lambda: practice.prekeys.erase_expired(clock())))
             tasks.create_task(_every(2.0, fanout.send_unreceipted_again))
+            tasks.create_task(_every(2.0, fanout.forget_read))
             tasks.create_task(_every(2.0, self._house.receipts.write_waiting))
+            tasks.create_task(_every(60.0, self.commands.complete_journal))
             tasks.create_task(_every(1.0, lambda: _roll_old_epochs(fanout, epoch_interval)))
             tasks.create_task(_every(60.0, self._erase_expired))
             tasks.create_task(_every(60.0, self._retire_unseen))
@@ -124,13 +126,16 @@ class Gateway:
             retiring.add_done_callback(_report("patient not retired"))
 
     def _export_head(self) -> None:
+        before = self._last_head
         self._last_head = audit.export_head(
             self.commands.reader,
             Path(self._settings.audit_dir),
             self._keys.identity,
             clock().wall,
-            self._last_head,
+            before,
         )
+        if self._last_head is not None and self._last_head is not before:
+            _log.debug("audit head exported", sequence=self._last_head.sequence)
 
     def _submit(self, job: Callable[..., None], failure: str) -> None:
         self._house.writer.submit_nowait(job).add_done_callback(_report(failure))

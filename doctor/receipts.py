@@ -117,9 +117,13 @@ def commit(db: sqlite3.Connection, batch: Iterable[Acknowledgement]) -> None:
         " AND (until IS NULL OR reason = 'removed' OR :last <= until)",
         [{"last": a.last, "stream": str(a.stream), "patient": a.patient_id} for a in batch],
     )
-    expired = [(str(a.stream), number, a.patient_id) for a in batch for number in a.expired]
+    expired = [(a.patient_id, str(a.stream), number) for a in batch for number in a.expired]
     if expired:
-        db.executemany("INSERT OR IGNORE INTO expired VALUES (?, ?, ?)", expired)
+        # Only numbers of messages that exist: a patient cannot fill the table with others.
+        db.executemany(
+            "INSERT OR IGNORE INTO expired SELECT stream, number, ? FROM messages WHERE stream = ? AND number = ?",
+            expired,
+        )
 
 
 def list_receipts(

@@ -13,7 +13,7 @@ from typing import cast
 
 from doctor import audit, enrolment
 from doctor.audit import Action
-from doctor.door import DoorKeeper, Replacements
+from doctor.door import Budget, DoorKeeper, Replacements
 from doctor.enrolment import Admission, AdmissionRefused
 from doctor.fanout import Fanout
 from doctor.receipts import Acknowledgement, Receipts
@@ -55,6 +55,7 @@ class House:
     writer: Writer
     door: DoorKeeper
     replacements: Replacements = field(default_factory=Replacements)
+    entries: Budget = field(default_factory=Budget)  # audit entries about refusals
     visits: set[Visit] = field(default_factory=set)  # those that are connected
 
 
@@ -164,8 +165,8 @@ class Visit:
             address=peer,
         )
         if self._house.replacements.paused(verified.patient_id, clock().elapsed):
-            _log.warning("turned away: replaced too often", patient=verified.patient_id, address=peer)
-            self.hang_up(DisconnectReason.CLOSING)
+            detail = f"{verified.patient_id}: its sessions replace one another; two devices may hold one key"
+            self.stream.connection.refuse(Check.NOT_PAUSED, detail, clock())  # V-064
             return
 
         def decided(future: asyncio.Future[Admission]) -> None:
@@ -183,10 +184,10 @@ class Visit:
 
     def _could_not_store(self, error: BaseException) -> None:
         """A disk that refuses must not look like a refusal of the patient: cut, and let it come again."""
-        if not isinstance(error, StorageError):
-            raise error
         _log.error("admission not stored", cause=str(error), **self._who())
         self.stream.abort()
+        if not isinstance(error, StorageError):
+            raise error
 
     def _admitted(self, verified: Verified, admission: Admission) -> None:
         """Called in commit order: from here on the patient is a member, whatever becomes of this connection."""
@@ -239,7 +240,7 @@ class Visit:
         assert session is not None  # noqa: S101  receipts come after the admission
         for position in positions:
             attachment = _attachment(session, position.stream)
-            issued = max(attachment.written, attachment.delivered) if attachment else 0
+            issued = self._house.fanout.last_issued(attachment) if attachment else 0
             if not self._acknowledge(attachment, position, issued):
                 return
 
@@ -250,13 +251,15 @@ class Visit:
             self.stream.connection.fail(Check.RECEIPT_ISSUED, detail, clock())  # V-090
             return False
         if attachment is not None and position.last > attachment.delivered:
+            # What was acknowledged before stays what it was: only the numbers of this receipt can have expired in it.
+            new = range(attachment.delivered + 1, position.last + 1)
             attachment.note_delivered(position.last, clock().elapsed)
             self._house.receipts.record(
                 Acknowledgement(
                     position.stream,
                     attachment.session.patient_id,
                     position.last,
-                    tuple(number for number in position.expired if number <= position.last),
+                    tuple(number for number in position.expired if number in new),
                 )
             )
         return True
@@ -289,6 +292,8 @@ class Visit:
         _log.warning("refused", check=check.number, alert=check.alert.name, cause=failed.detail, **who)
         if "patient" not in who:
             return  # anybody can knock; only what a proven patient did is worth an entry that stays
+        if not self._house.entries.spend(who["patient"], clock().elapsed):
+            return  # the line above is all that a revoked device gets which knocks without end
         action = Action.RECEIPT_IMPOSSIBLE if check is Check.RECEIPT_ISSUED else Action.REFUSED
         self._record(action, who["patient"], f"{check.number} {failed.detail}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import queue
 import secrets
 import sqlite3
 import threading
@@ -22,6 +23,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 from doctor import audit, enrolment, groups, receipts, roster
 from doctor.answers import BroadcastAnswer, BroadcastOrder, InviteOrder, Origin
+from doctor.api import create_server
 from doctor.audit import Verdict
 from doctor.database import MIGRATIONS
 from doctor.fanout import Fanout
@@ -136,7 +138,10 @@ class LogBook:
 LOG = LogBook()
 
 
-def on_a_loop(test: Callable[P, Coroutine[None, None, None]]) -> Callable[P, None]:
+def on_a_loop(
+    test: Callable[P, Coroutine[None, None, None]],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> Callable[P, None]:
     """Run an asynchronous test on a loop of its own; what only the loop was told of fails the test too."""
 
     @functools.wraps(test)
@@ -149,7 +154,8 @@ def on_a_loop(test: Callable[P, Coroutine[None, None, None]]) -> Callable[P, Non
             async with asyncio.timeout(LIMIT_S):
                 await test(*args, **kwargs)
 
-        asyncio.run(main())
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(main())
         assert troubles == []
 
     return run
@@ -312,7 +318,12 @@ class Doctor:
     """A running gateway, and short ways to its inside."""
 
     gateway: Gateway
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     devices: list[Device] = field(default_factory=list)
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run something on the doctor's loop, from another thread."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(LIMIT_S)
 
     @property
     def house(self) -> House:
@@ -529,3 +540,40 @@ class Books:
         """The receipts of a message."""
         rows = receipts.list_receipts(self.db, accepted.stream, accepted.number, self.now, written or {})
         return {row.patient: row.state.value for row in rows}
+
+
+@contextmanager
+def serving_in_a_thread(directory: Path, **changes: Any) -> Iterator[Doctor]:
+    """A doctor and its API on a socket, on a loop of their own: for what blocks, as the command line does."""
+    started: queue.Queue[tuple[Doctor, asyncio.Event] | BaseException] = queue.Queue()
+
+    async def serve() -> None:
+        async with running(directory, **changes) as doctor:
+            server = create_server(doctor.gateway, str(directory / "state"))
+            stop = asyncio.Event()
+            serving = asyncio.create_task(server.serve())
+            await LOG.until("api ready")
+            started.put((doctor, stop))
+            await stop.wait()
+            server.should_exit = True
+            await serving
+
+    def work() -> None:
+        try:
+            asyncio.run(serve())
+        except BaseException as error:
+            started.put(error)
+            raise
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    begun = started.get(timeout=LIMIT_S)
+    if isinstance(begun, BaseException):
+        thread.join()
+        raise begun
+    doctor, stop = begun
+    try:
+        yield doctor
+    finally:
+        doctor.loop.call_soon_threadsafe(stop.set)
+        thread.join()

@@ -103,6 +103,11 @@ class Check(Enum):
         AlertCode.INVITATION_USED,
         "the roster's transaction admits the patient: uses, expiry and id once more",
     )
+    NOT_PAUSED = Rule(
+        "V-064",
+        AlertCode.BUSY,
+        "the patient's sessions have not replaced one another three times within the last minute",
+    )
 
     RECORD_OPENS = Rule(
         "V-070", AlertCode.MALFORMED, "the record opens under its direction's key and next counter"
@@ -126,7 +131,11 @@ class Check(Enum):
         "an envelope is addressed to the group whose key opened it, or to this patient",
     )
     ENVELOPE_BODY = Rule("V-083", AlertCode.REFUSED, "the body is the one that the envelope's hash covers")
-    ENVELOPE_BODY_PRESENT = Rule("V-084", AlertCode.REFUSED, "a body is left out only of an expired message")
+    ENVELOPE_BODY_PRESENT = Rule(
+        "V-084",
+        AlertCode.REFUSED,
+        "a body is left out only of a message that has expired, give or take the patient's window",
+    )
     ENVELOPE_PREVIOUS = Rule(
         "V-085", AlertCode.REFUSED, "the preceding number of the stream is the patient's position"
     )

@@ -105,8 +105,15 @@ class Container:
         """How often its restart policy has started it, since a person did."""
         return int(run("docker", "inspect", "--format", "{{.RestartCount}}", self.id))
 
+    def last_end(self) -> int:
+        """The exit code with which it ended, the last time."""
+        return int(run("docker", "inspect", "--format", "{{.State.ExitCode}}", self.id))
+
     def ends_since(self, moment: float) -> list[int]:
-        """The exit codes with which it ended since then (seconds since the epoch), oldest first; restarts included."""
+        """The exit codes with which it ended since then (seconds since the epoch), oldest first; restarts included.
+
+        To be asked soon: the engine remembers only its last 256 events.
+        """
         span = ["--since", f"{moment:.3f}", "--until", f"{time.time():.3f}"]
         about = ["--filter", f"container={self.id}", "--filter", "event=die"]
         lines = run("docker", "events", *span, *about, "--format", "{{json .}}").splitlines()

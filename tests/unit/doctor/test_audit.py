@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -183,6 +184,24 @@ def test_a_torn_first_line_is_replaced(tmp_path: Path) -> None:
     audit.append_line(path, b"{}")
 
     assert path.read_bytes() == b"{}\n"
+
+
+def test_a_line_that_the_volume_took_in_part_is_not_written(tmp_path: Path) -> None:
+    """A full volume may take the beginning of it: that is an error now, and gone with the next line."""
+    path = tmp_path / "lines"
+    audit.append_line(path, b"{1}")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 3, before[1]))
+    try:
+        with pytest.raises(StorageError, match="the volume took 3 of 9 bytes"):
+            audit.append_line(path, b"{second}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == b"{1}\n{se"
+
+    audit.append_line(path, b"{third}")
+
+    assert audit.read_lines(path) == [b"{1}", b"{third}"]
 
 
 def _without_hash(head: dict[str, object]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from doctor.door import DoorKeeper, Replacements
+from doctor.door import Budget, DoorKeeper, Replacements
 
 
 def test_unfinished_handshakes_are_limited_in_all_and_by_address() -> None:
@@ -44,3 +44,20 @@ def test_each_patient_is_counted_for_itself() -> None:
     watch = Replacements()
 
     assert not any(watch.note(f"p{number % 10}", 0) for number in range(20))
+
+
+def test_a_budget_is_so_many_a_minute() -> None:
+    """However many are asked for; the next minute begins anew."""
+    budget = Budget()
+
+    assert sum(budget.spend("p1", 100_000 + number) for number in range(1000)) == Budget.LIMIT
+    assert sum(budget.spend("p1", 160_000 + number) for number in range(1000)) == Budget.LIMIT
+
+
+def test_nobody_uses_up_what_others_may_spend() -> None:
+    """One revoked device that knocks without end must not keep another's entry out of the audit log."""
+    budget = Budget()
+    while budget.spend("loud", 100_000):
+        pass
+
+    assert budget.spend("quiet", 100_000)

@@ -10,6 +10,7 @@ import pytest
 from doctor import broadcast_log, fanout
 from doctor.audit import Action
 from doctor.fanout import RECEIPT_PATIENCE
+from shared.protocol.connection import HANDSHAKE_DEADLINE
 from shared.protocol.epochs import Epoch
 from shared.protocol.events import Disconnected, Dropped, EpochBegun, Failed
 from shared.wire.checks import PeerError
@@ -41,7 +42,53 @@ def epochs_of(doctor: Doctor, group: str = "everyone") -> int:
     return doctor.fanout.groups[group].epoch_number
 
 
+async def spoil(doctor: Doctor, number: int) -> None:
+    """Change a stored body behind the doctor's back."""
+    await doctor.writer.submit(
+        lambda db: db.execute("UPDATE messages SET body = zeroblob(40) WHERE number = ?", (number,))
+    )
+
+
 # Joining
+
+
+@on_a_loop
+async def test_a_slow_member_does_not_hold_up_who_joins_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the last epoch took to hand out, a joiner's comes well within its handshake's ten seconds."""
+    async with running(tmp_path) as doctor:
+        await doctor.device("anna")
+        group = doctor.fanout.groups["everyone"]
+        group.distribution = 60.0
+        began = asyncio.get_running_loop().time()
+        monkeypatch.setattr(fanout, "LONGEST_JOIN_WINDOW", 0.2)
+
+        await doctor.device("bert")
+
+        assert group.timer is None
+        assert asyncio.get_running_loop().time() - began < HANDSHAKE_DEADLINE / 1000
+
+
+@on_a_loop
+async def test_a_member_that_comes_late_to_an_old_epoch_does_not_count_as_slow(tmp_path: Path) -> None:
+    """Only how the current epoch is handed out says how long that takes now."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        group = doctor.fanout.groups["everyone"]
+        doctor.session(anna).stream.pause_writing()
+        doctor.fanout.next_epoch(group)
+        doctor.fanout.next_epoch(group)
+        group.distribution = 0.0
+        group.began -= 60_000
+        old = group.epoch_number - 1
+
+        entry = group.log.at(group.log.end - 2)
+        assert isinstance(entry, Epoch)
+        assert entry.number == old
+        doctor.session(anna).stream.resume_writing()
+        await anna.until(lambda device: device.epoch() == group.epoch_number, "the newest epoch")
+        assert group.distribution >= 60
 
 
 @on_a_loop
@@ -77,13 +124,11 @@ async def test_a_message_after_a_join_rolls_the_epoch_first(
         bert = Device(await doctor.invite("bert"))
         await doctor.connect(bert)
         await BELL.until(lambda: "bert" in group.members)
-        assert group.timer is not None
-        assert "bert" not in group.roster
+        assert [group.timer is None, "bert" in group.roster] == [False, False]
 
         answer = await doctor.broadcast("to both")
 
-        assert group.timer is None
-        assert group.epoch_number == before + 1
+        assert [group.timer is None, group.epoch_number] == [True, before + 1]
         assert group.roster == {"anna", "bert"}
         assert answer.recipients == 2
         for device in (anna, bert):
@@ -638,3 +683,92 @@ async def test_a_position_of_a_group_that_was_left_by_retiring_is_no_lie(tmp_pat
 
         assert anna.count(Failed) == 0
         assert anna.alerts == []
+
+
+# A disk that gives back something else
+
+
+@on_a_loop
+async def test_a_spoilt_message_cuts_the_session_that_needs_it_and_touches_no_other(tmp_path: Path) -> None:
+    """The damage is named in the log; nobody is shown anything else."""
+    async with running(tmp_path) as doctor:
+        anna, bert = await doctor.device("anna"), await doctor.device("bert")
+        bert.cut()
+        await bert.gone()
+        missed = await doctor.broadcast("one")
+        await spoil(doctor, missed.number)
+
+        await doctor.connect(bert)
+        await bert.gone()
+
+        assert LOG.find("missed messages not read", patient="bert")
+        assert bert.bodies() == []
+        assert anna.closed == 0
+        await doctor.delivered(anna, (await doctor.broadcast("two")).number)
+
+
+@on_a_loop
+async def test_a_revocation_is_whole_whatever_another_session_is_short_of(tmp_path: Path) -> None:
+    """A member whose catch-up fails must not keep the revoked one's other groups in their old epochs."""
+    async with running(tmp_path) as doctor:
+        await doctor.gateway.commands.create_group("ward", ME)
+        anna = await doctor.device("anna", "ward")
+        bert = await doctor.device("bert", "ward")
+        bert.cut()
+        await bert.gone()
+        await spoil(doctor, (await doctor.broadcast("one")).number)
+        before = {group: epochs_of(doctor, group) for group in ("everyone", "ward")}
+        await doctor.connect(bert)
+
+        answer = await doctor.gateway.commands.revoke("anna", ME)
+
+        assert sorted(answer.groups) == ["everyone", "ward"]
+        for group, number in before.items():
+            assert epochs_of(doctor, group) > number
+            assert "anna" not in doctor.fanout.groups[group].members
+        await anna.gone()
+        assert anna.disconnects == [DisconnectReason.REVOKED]
+
+
+@on_a_loop
+async def test_a_retired_device_is_told_so(tmp_path: Path) -> None:
+    """A device that only saw its connection cut would come straight back."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+
+        await doctor.gateway.commands.retire("anna", ME)
+
+        await anna.gone()
+        assert anna.disconnects == [DisconnectReason.RETIRED]
+
+
+@on_a_loop
+async def test_what_everybody_has_read_is_let_go(tmp_path: Path) -> None:
+    """Frames and markers alike: a marker holds the secret of its epoch."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        group = doctor.fanout.groups["everyone"]
+        for text in ("one", "two"):
+            doctor.fanout.next_epoch(group)
+            await doctor.delivered(anna, (await doctor.broadcast(text)).number)
+
+        doctor.fanout.forget_read()
+
+        assert group.log.base == group.log.end
+        await doctor.delivered(anna, (await doctor.broadcast("three")).number)
+
+
+@on_a_loop
+async def test_what_one_cursor_has_not_passed_is_kept(tmp_path: Path) -> None:
+    """The slowest reader decides."""
+    async with running(tmp_path) as doctor:
+        anna, slow = await doctor.device("anna"), await doctor.device("slow")
+        group = doctor.fanout.groups["everyone"]
+        doctor.session(slow).stream.pause_writing()
+        await doctor.delivered(anna, (await doctor.broadcast("one")).number)
+
+        doctor.fanout.forget_read()
+
+        assert group.log.end - group.log.base == 1
+        doctor.session(slow).stream.resume_writing()
+        await slow.until(lambda device: device.bodies() == [b"one"], "the message")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,8 @@ from doctor import groups, receipts
 from doctor.receipts import Acknowledgement, Receipts
 from shared.errors import UserError
 from shared.protocol.doctor_handshake import Standing
-from tests.doctor_bench import EVERYONE, LOG, Books, on_a_loop, running
+from shared.wire.messages import Position
+from tests.doctor_bench import BELL, EVERYONE, LOG, Books, on_a_loop, running
 
 
 @pytest.fixture
@@ -61,6 +64,15 @@ def test_what_came_too_late_is_expired(ward: Books) -> None:
     ward.acknowledge("anna", accepted[2].number, accepted[1].number)  # a repeated receipt does no harm
 
     assert [ward.states(each)["anna"] for each in accepted] == ["delivered", "expired", "delivered"]
+
+
+def test_expired_numbers_that_name_no_message_are_not_stored(ward: Books) -> None:
+    """Or a patient could fill the disk with them."""
+    accepted = ward.accept()
+
+    ward.acknowledge("anna", accepted.number, 1, 2, 3, accepted.number)
+
+    assert ward.db.execute("SELECT number FROM expired").fetchall() == [(accepted.number,)]
 
 
 def test_what_nobody_fetched_in_time_is_expired(ward: Books) -> None:
@@ -156,6 +168,63 @@ async def test_acknowledgements_share_a_commit(tmp_path: Path) -> None:
             [Acknowledgement(EVERYONE, "anna", 1, (1,))],
             [Acknowledgement(EVERYONE, "anna", 4, (3,)), Acknowledgement(EVERYONE, "bert", 2, ())],
         ]
+
+
+@on_a_loop
+async def test_what_was_delivered_does_not_become_expired(tmp_path: Path) -> None:
+    """A receipt speaks of the numbers since the one before; of earlier ones it cannot change its mind."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        first = await doctor.broadcast("one")
+        await doctor.delivered(anna, first.number)
+        anna.acknowledges = False
+        second = await doctor.broadcast("two")
+        await anna.until(lambda it: len(it.bodies()) == 2)
+        assert anna.stream is not None
+
+        claimed = Position(EVERYONE, second.number, [first.number, second.number])
+        anna.stream.connection.acknowledge([claimed])
+        anna.stream.flush()
+        await doctor.delivered(anna, second.number)
+
+        assert doctor.states(first.id) == {"anna": "delivered"}
+        assert doctor.states(second.id) == {"anna": "expired"}
+
+
+@on_a_loop
+async def test_a_refused_commit_is_tried_again_by_timer(tmp_path: Path) -> None:
+    """Also where no further receipt comes."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        async with doctor.refusing_disk():
+            doctor.house.receipts.record(Acknowledgement(EVERYONE, "anna", 1, ()))
+            await LOG.until("receipts not stored")
+            doctor.house.receipts.write_waiting()
+            await LOG.until("receipts not stored", count=2)
+
+        doctor.house.receipts.write_waiting()
+        await doctor.delivered(anna, 1)
+
+
+def test_a_bug_in_a_commit_is_not_taken_for_the_disk(tmp_path: Path) -> None:
+    """It reaches the loop's handler; what waits is kept."""
+
+    async def scenario() -> None:
+        async with running(tmp_path) as doctor:
+            troubles: list[BaseException | None] = []
+            loop = asyncio.get_running_loop()
+
+            def keep(_: object, context: dict[str, Any]) -> None:
+                troubles.append(context.get("exception"))
+                BELL.ring()
+
+            loop.set_exception_handler(keep)
+            collected = Receipts(doctor.writer, lambda _: None)
+            collected.record(Acknowledgement(EVERYONE, "anna", 2**70, ()))
+            await BELL.until(lambda: troubles)
+            assert isinstance(troubles[0], OverflowError)
+
+    on_a_loop(scenario)()
 
 
 @on_a_loop

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from doctor import door
 from doctor.audit import Action
 from shared.crypto.suites import DEFAULT_SUITE, SUITES
 from shared.net.stream import clock
@@ -115,6 +117,66 @@ async def test_a_revoked_key_does_not_come_back_under_another_id(tmp_path: Path)
 
 
 @on_a_loop
+async def test_a_revocation_that_is_under_way_refuses_the_admission_behind_it(tmp_path: Path) -> None:
+    """The handshake saw an active patient; the transaction sees the tombstone."""
+    async with running(tmp_path) as doctor:
+        eve = await doctor.device("eve")
+        eve.cut()
+        await LOG.until("session ended", patient="eve")
+        async with doctor.held_writer():
+            revoking = asyncio.create_task(doctor.gateway.commands.revoke("eve", ME))
+            await doctor.connect(eve)
+            await LOG.until("verified", count=2)
+        await revoking
+        await eve.gone()
+
+        assert [(alert.code, alert.authentic) for alert in eve.alerts] == [(AlertCode.REVOKED, True)]
+        assert doctor.fanout.sessions == {}
+
+
+@on_a_loop
+async def test_an_admission_that_is_under_way_is_cut_by_the_revocation_behind_it(tmp_path: Path) -> None:
+    """The other order: it is admitted, which it was entitled to, and expelled; the epoch is new when `revoke` returns."""
+    async with running(tmp_path) as doctor:
+        eve = await doctor.device("eve")
+        eve.cut()
+        await LOG.until("session ended", patient="eve")
+        async with doctor.held_writer():
+            await doctor.connect(eve)
+            await LOG.until("verified", count=2)
+            revoking = asyncio.create_task(doctor.gateway.commands.revoke("eve", ME))
+            await asyncio.sleep(0)  # its order is submitted; nothing is committed yet
+        await revoking
+        await eve.gone()
+
+        group = doctor.fanout.groups["everyone"]
+        assert doctor.fanout.sessions == {}
+        assert group.attached == set()
+        assert "eve" not in group.members | group.roster
+        assert group.epoch_number not in [epoch.number for epoch in eve.epochs]
+        assert LOG.find("refused") == []
+
+
+@on_a_loop
+async def test_a_revoked_device_that_knocks_without_end_fills_no_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each knock is a line in the log, which rotates; the audit log, which stays, has so many entries a minute."""
+    monkeypatch.setattr(door.Budget, "LIMIT", 2)
+    async with running(tmp_path) as doctor:
+        eve = await doctor.device("eve")
+        await doctor.gateway.commands.revoke("eve", ME)
+        for _ in range(5):
+            await eve.gone()
+            await doctor.connect(eve)
+        await eve.gone()
+        await doctor.settled()
+
+        assert len(LOG.find("refused", check="V-037")) == 5
+        assert len(doctor.audited(Action.REFUSED)) == 2
+
+
+@on_a_loop
 async def test_a_second_key_for_an_id_is_refused_in_clear(tmp_path: Path) -> None:
     """It has proved nothing: it is told nothing but `refused`, and the doctor's log says which key it showed."""
     async with running(tmp_path) as doctor:
@@ -201,6 +263,30 @@ async def test_a_disk_that_refuses_cuts_but_does_not_refuse(tmp_path: Path) -> N
         assert len(doctor.audited(Action.ENROLLED)) == 1
 
 
+def test_a_bug_in_an_admission_cuts_the_device_and_is_not_hidden(tmp_path: Path) -> None:
+    """It must not hang until the deadline; the loop's handler is told."""
+    troubles: list[object] = []
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: troubles.append(context["exception"])
+        )
+        async with running(tmp_path) as doctor:
+            anna = Device(await doctor.invite("anna"))
+            await doctor.writer.submit(
+                lambda db: db.execute("ALTER TABLE patients RENAME TO elsewhere").rowcount
+            )
+
+            await doctor.connect(anna)
+            await anna.gone()
+
+            assert anna.alerts == []
+            assert "no such table" in LOG.find("admission not stored")[0]["cause"]
+
+    on_a_loop(scenario)()
+    assert [type(trouble) for trouble in troubles] == [sqlite3.OperationalError]
+
+
 # Replacement
 
 
@@ -245,7 +331,7 @@ async def test_frames_of_a_replaced_session_are_ignored(tmp_path: Path) -> None:
 
 
 @on_a_loop
-async def test_three_replacements_within_a_minute_raise_an_alarm_and_turn_newcomers_away(
+async def test_v064_three_replacements_within_a_minute_turn_newcomers_away_and_raise_an_alarm(
     tmp_path: Path,
 ) -> None:
     """Two devices with one key would go on for ever; the session that stands is left alone."""
@@ -260,9 +346,9 @@ async def test_three_replacements_within_a_minute_raise_an_alarm_and_turn_newcom
         await doctor.connect(devices[4])
         await devices[4].gone()
 
-        assert LOG.find("turned away: replaced too often", patient="anna")
+        assert LOG.find("refused", check="V-064", patient="anna")
         assert devices[4].count(Confirmed) == 0
-        assert devices[4].alerts == []
+        assert [(alert.code, alert.authentic) for alert in devices[4].alerts] == [(AlertCode.BUSY, True)]
         assert devices[3].closed == 0
         await doctor.settled()
         assert [entry[0] for entry in doctor.audited(Action.REPLACED_OFTEN)] == ["anna"]

@@ -12,10 +12,10 @@ from lab.processes import Program, ScenarioFailed, running
 
 SAYS = """
 import json, signal, sys, threading
-print(json.dumps({"event": "ready", "number": 7}), flush=True)
-print("a line that is no JSON", flush=True)
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
+print("a line that is no JSON", flush=True)
+print(json.dumps({"event": "ready", "number": 7}), flush=True)
 stop.wait()
 print(json.dumps({"event": "done"}), flush=True)
 """

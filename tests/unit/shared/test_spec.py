@@ -17,8 +17,8 @@ from shared.wire.checks import Check
 
 ROOT = Path(__file__).resolve().parents[3]
 NUMBERS = {check.number: check for check in Check}
-# The doctor's program applies these two: the protocol's core has neither roster nor outbox.
-APPLIED_BY_THE_DOCTOR = {Check.ADMISSION, Check.RECEIPT_ISSUED}
+# The doctor's program applies these: the protocol's core has neither roster nor outbox.
+APPLIED_BY_THE_DOCTOR = {Check.ADMISSION, Check.NOT_PAUSED, Check.RECEIPT_ISSUED}
 
 COMMENT = re.compile(r"#.*?\bV-\d{3}\b")
 NUMBER = re.compile(r"V-\d{3}")
@@ -74,7 +74,7 @@ def test_a_statement_that_applies_a_check_carries_its_number(row: tuple[str, set
 
 
 def test_every_check_is_applied_somewhere() -> None:
-    """In the core; two of them in the doctor's program."""
+    """In the core; three of them in the doctor's program."""
     in_core = {Check[name] for _, members, _ in CORE for name in members}
     in_doctor = {
         Check[name] for path in sources("doctor") for _, members, _ in applications(path) for name in members
@@ -89,7 +89,7 @@ def test_every_check_has_a_test_named_after_it(check: Check) -> None:
     """`test_v036_…` or, for a range, the numbers between."""
     names = [
         name
-        for path in sources("tests/unit/shared")
+        for path in sources("tests/unit/shared", "tests/unit/doctor")
         for name in re.findall(
             r"^(?:async )?def (test_v\d{3}\w*)", path.read_text(encoding="utf-8"), re.MULTILINE
         )

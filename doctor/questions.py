@@ -1,0 +1,120 @@
+"""What people and programs can ask of the doctor: one method a question. Nothing here changes anything.
+
+Answers come from the disk, as far as it has been committed, and from what runs: who is connected, in which epoch a group is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+from doctor import audit, groups, receipts, roster
+from doctor.answers import AuditAnswer, GroupAnswer, PatientAnswer, ReceiptAnswer
+from doctor.fanout import Fanout
+from doctor.keyring import Keyring
+from doctor.outbox import parse_message_id
+from doctor.roster import Patient
+from doctor.settings import DoctorSettings
+from shared.errors import StorageError
+from shared.net.stream import clock
+from shared.protocol.doctor_handshake import Standing
+from shared.storage.sqlite import Writer
+
+
+class Questions:
+    """Every question.
+
+    Args:
+        settings, keys: the doctor's own.
+        fanout: groups and sessions at work.
+        writer, reader: the database.
+    """
+
+    def __init__(
+        self,
+        settings: DoctorSettings,
+        keys: Keyring,
+        fanout: Fanout,
+        writer: Writer,
+        reader: sqlite3.Connection,
+    ) -> None:
+        self.reader = reader
+        self._settings = settings
+        self._keys = keys
+        self._fanout = fanout
+        self._writer = writer
+
+    def receipts(self, message_id: str) -> list[ReceiptAnswer]:
+        """What became of a message, for each recipient.
+
+        Raises:
+            UserError: there is no such message.
+        """
+        stream, number = parse_message_id(message_id)
+        written = {
+            session.patient_id: session.attachments[stream.name].written
+            for session in self._fanout.sessions.values()
+            if stream.name in session.attachments
+        }
+        rows = receipts.list_receipts(self.reader, stream, number, clock().wall, written)
+        return [ReceiptAnswer(row.patient, row.state.value) for row in rows]
+
+    def patients(self) -> list[PatientAnswer]:
+        """Everyone on the roster, with what is known right now."""
+        return [self._live(patient) for patient in roster.list_patients(self.reader)]
+
+    def _live(self, patient: Patient) -> PatientAnswer:
+        session = self._fanout.sessions.get(patient.patient_id)
+        state = "away" if patient.standing is Standing.ACTIVE else patient.standing.value
+        epochs: dict[str, int] = {}
+        if session is not None:
+            epochs = {name: at.held_epoch for name, at in session.attachments.items() if at.held_epoch}
+            state = "established" if epochs else "connecting"
+        return PatientAnswer(
+            patient=patient.patient_id,
+            state=state,
+            fingerprint=patient.fingerprint,
+            groups=list(patient.groups),
+            epochs=epochs,
+            suite=session.suite if session else None,
+            address=session.stream.peer if session else None,
+            enrolled_at=patient.enrolled_at,
+            last_seen=patient.last_seen,
+        )
+
+    def fleet_unseen_since(self, limit: int) -> list[str]:
+        """Active fleet patients that are away and were last admitted before `limit`, in milliseconds."""
+        rows = self.reader.execute(
+            "SELECT patients.patient_id FROM patients JOIN invitations ON invitation = invitation_id"
+            " WHERE standing = 'active' AND invitations.patient_id IS NULL AND last_seen < ?",
+            (limit,),
+        )
+        return [row[0] for row in rows if row[0] not in self._fanout.sessions]
+
+    def list_groups(self) -> list[GroupAnswer]:
+        """All groups with their members, and the epoch that each is in now: the disk follows a moment later."""
+        running = self._fanout.groups
+        return [
+            GroupAnswer(row.name, running[row.name].epoch_number, list(row.members))
+            for row in groups.list_groups(self.reader)
+            if row.name in running
+        ]
+
+    async def storage_answers(self) -> bool:
+        """Whether the database takes a transaction now."""
+        try:
+            await self._writer.submit(lambda db: db.execute("SELECT 1").fetchone())
+        except StorageError:
+            return False
+        return True
+
+    async def verify_audit(self) -> AuditAnswer:
+        """Recompute the chain and compare the signed heads, on another thread."""
+        identity = self._keys.identity
+        path = Path(self._settings.state_dir) / "doctor.db"
+        verdict = await asyncio.to_thread(
+            audit.verify_file, path, Path(self._settings.audit_dir), identity.public, identity.algorithm
+        )
+        valid = verdict.first_bad is None
+        return AuditAnswer(valid, verdict.entries, verdict.heads, verdict.first_bad, verdict.reason)

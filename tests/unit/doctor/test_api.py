@@ -1,0 +1,404 @@
+"""The HTTP API: who may ask, what is answered, and what is refused how."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from doctor import api, commands
+from doctor.audit import Action
+from doctor.settings import SOCKET_NAME, TOKEN_NAME, api_directory
+from shared.errors import UserError
+from shared.protocol import invitations
+from tests.doctor_bench import LOG, Device, Doctor, on_a_loop, running
+
+TOKEN = "the token"
+ROUTES = {
+    "/v1/invitations": {"post"},
+    "/v1/broadcasts": {"post"},
+    "/v1/broadcasts/{message}/receipts": {"get"},
+    "/v1/patients": {"get"},
+    "/v1/patients/{patient}/revoke": {"post"},
+    "/v1/patients/{patient}/retire": {"post"},
+    "/v1/groups": {"get", "post"},
+    "/v1/groups/{group}/members": {"post"},
+    "/v1/groups/{group}/members/{patient}": {"delete"},
+    "/v1/audit/verify": {"get"},
+    "/healthz": {"get"},
+    "/readyz": {"get"},
+}
+
+
+class Api:
+    """Asks a running doctor over HTTP."""
+
+    def __init__(self, doctor: Doctor, http: httpx.AsyncClient) -> None:
+        self.doctor = doctor
+        self.http = http
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, key: str | None = None, **headers: str
+    ) -> tuple[int, Any]:
+        """Status and body."""
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        answer = await self.http.request(method, path, headers=headers, json=body)
+        return answer.status_code, answer.json()
+
+
+@asynccontextmanager
+async def serving(directory: Path, **changes: Any) -> AsyncIterator[Api]:
+    """A doctor and its application, without a socket in between."""
+    async with running(directory, **changes) as doctor:
+        app: Any = api.create_app(doctor.gateway, TOKEN)  # Litestar's types are narrower than httpx's
+        transport = httpx.ASGITransport(app)
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://doctor", headers=headers) as http:
+            yield Api(doctor, http)
+
+
+# Who may ask
+
+
+@on_a_loop
+async def test_every_route_needs_the_token_but_the_two_health_checks(tmp_path: Path) -> None:
+    """None, a wrong one, one that begins right, one of strange letters: 401 and a readable text."""
+    async with serving(tmp_path) as it:
+        for path, methods in {**ROUTES, "/schema/openapi.json": {"get"}}.items():
+            for method in methods:
+                filled = path.format(message="everyone.1", patient="anna", group="ward")
+                for given in ("", "Bearer wrong", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "B\xe4rer"):
+                    headers = httpx.Headers({b"Authorization": given.encode("latin-1")})
+                    answer = await it.http.request(method, filled, headers=headers)
+                    expected = 200 if path.startswith(("/healthz", "/readyz")) else 401
+                    assert answer.status_code == expected, (method, filled, given)
+                    if expected == 401:
+                        assert (
+                            "token is missing or wrong; it stands beside the socket" in answer.json()["error"]
+                        )
+        assert it.doctor.gateway.commands.list_groups()[0].name == "everyone"
+
+
+@on_a_loop
+async def test_the_description_lists_every_route(tmp_path: Path) -> None:
+    """With its methods, and where a key makes it safe to repeat."""
+    async with serving(tmp_path) as it:
+        status, schema = await it.ask("GET", "/schema/openapi.json")
+
+        assert status == 200
+        found = {path: set(methods) for path, methods in schema["paths"].items()}
+        assert found == ROUTES
+        for path, methods in schema["paths"].items():
+            for method, operation in methods.items():
+                names = {each["name"] for each in operation.get("parameters", [])}
+                assert ("Idempotency-Key" in names) == (method in ("post", "delete")), path
+
+
+@on_a_loop
+async def test_health_and_readiness(tmp_path: Path) -> None:
+    """Alive is not ready: a database that takes no writes, or a closed port, is 503."""
+    async with serving(tmp_path) as it:
+        assert await it.ask("GET", "/healthz") == (200, {"status": "ok"})
+        assert await it.ask("GET", "/readyz") == (200, {"status": "ok"})
+
+        async with it.doctor.refusing_disk():
+            assert await it.ask("GET", "/readyz") == (503, {"status": "not ready"})
+            assert await it.ask("GET", "/healthz") == (200, {"status": "ok"})
+        assert (await it.ask("GET", "/readyz"))[0] == 200
+        await it.doctor.gateway.close()
+        assert await it.ask("GET", "/readyz") == (503, {"status": "not ready"})
+
+
+# Orders
+
+
+@on_a_loop
+async def test_the_whole_day_over_http(tmp_path: Path) -> None:
+    """Invite, group, member, broadcast, receipts, removal, retirement, revocation, audit."""
+    async with serving(tmp_path) as it:
+        doctor = it.doctor
+        status, group = await it.ask("POST", "/v1/groups", {"name": "ward"})
+        assert (status, group) == (201, {"name": "ward", "epoch": 1, "members": []})
+        status, invited = await it.ask("POST", "/v1/invitations", {"patient": "anna", "groups": ["ward"]})
+        assert status == 201
+        anna = Device(invitations.from_text(invited["invitation"]))
+        await doctor.connect(anna)
+        await doctor.attached(anna, "everyone", "ward")
+
+        status, sent = await it.ask("POST", "/v1/broadcasts", {"text": "round at nine", "group": "ward"})
+        assert (status, sent["recipients"], sent["group"]) == (201, 1, "ward")
+        await doctor.delivered(anna, sent["number"])
+        receipts = await it.ask("GET", f"/v1/broadcasts/{sent['id']}/receipts")
+        assert receipts == (200, [{"patient": "anna", "state": "delivered"}])
+        status, (row,) = await it.ask("GET", "/v1/patients")
+        assert (row["patient"], row["state"], row["groups"]) == ("anna", "established", ["everyone", "ward"])
+        assert row["epochs"] == {"everyone": anna.epoch(), "ward": anna.epoch("ward")}
+        assert row["suite"] == "elgamal-p256-mlkem768"
+
+        status, left = await it.ask("DELETE", "/v1/groups/ward/members/anna")
+        assert (status, left) == (200, {"group": "ward", "patient": "anna", "number": sent["number"]})
+        status, back = await it.ask("POST", "/v1/groups/ward/members", {"patient": "anna"})
+        assert (status, back["number"]) == (201, sent["number"])
+        status, retired = await it.ask("POST", "/v1/patients/anna/retire")
+        assert (status, retired["groups"]) == (201, ["everyone", "ward"])
+        status, revoked = await it.ask("POST", "/v1/patients/anna/revoke")
+        assert (status, revoked) == (201, {"patient": "anna", "standing": "revoked", "groups": []})
+        assert (await it.ask("GET", "/v1/groups"))[1] == [
+            {"name": "everyone", "epoch": doctor.fanout.groups["everyone"].epoch_number, "members": []},
+            {"name": "ward", "epoch": doctor.fanout.groups["ward"].epoch_number, "members": []},
+        ]
+        status, verdict = await it.ask("GET", "/v1/audit/verify")
+        assert (status, verdict["valid"]) == (200, True)
+
+
+@on_a_loop
+async def test_a_broken_audit_log_is_reported(tmp_path: Path) -> None:
+    """By its first bad entry; a heads file that cannot be read is an error of the storage."""
+    async with serving(tmp_path) as it:
+        await it.doctor.writer.submit(
+            lambda db: db.execute("UPDATE audit SET actor = 'eve' WHERE sequence = 2").rowcount
+        )
+        status, verdict = await it.ask("GET", "/v1/audit/verify")
+        assert (status, verdict["valid"], verdict["first_bad"]) == (200, False, 2)
+
+        (tmp_path / "audit" / "audit-heads.jsonl").write_bytes(b"rubbish\n")
+        await it.doctor.writer.submit(
+            lambda db: db.execute("UPDATE audit SET actor = 'gateway' WHERE sequence = 2").rowcount
+        )
+        status, problem = await it.ask("GET", "/v1/audit/verify")
+        assert status == 503
+        assert "line 1, is damaged" in problem["error"]
+
+
+@on_a_loop
+async def test_each_order_is_carried_out_once_for_its_key(tmp_path: Path) -> None:
+    """A repeated request gets the first answer, word by word, and changes nothing; another request is refused."""
+    async with serving(tmp_path, provisioning_file=str(tmp_path / "fleet.invitation")) as it:
+        for name in ("anna", "bert", "carl"):
+            await it.doctor.device(name)
+        orders: list[tuple[str, str, Any]] = [
+            ("POST", "/v1/invitations", {"patient": "dora"}),
+            ("POST", "/v1/invitations", {}),
+            ("POST", "/v1/groups", {"name": "ward"}),
+            ("POST", "/v1/groups/ward/members", {"patient": "anna"}),
+            ("POST", "/v1/broadcasts", {"text": "once", "group": "ward"}),
+            ("DELETE", "/v1/groups/ward/members/anna", None),
+            ("POST", "/v1/patients/bert/retire", None),
+            ("POST", "/v1/patients/carl/revoke", None),
+        ]
+
+        for number, (method, path, body) in enumerate(orders):
+            first = await it.ask(method, path, body, key=f"key {number}")
+            assert first[0] in (200, 201), first
+            await it.doctor.settled()
+            entries = it.doctor.reader.execute("SELECT count(*) FROM audit").fetchone()
+            epochs = [group.epoch_number for group in it.doctor.fanout.groups.values()]
+            again = await it.ask(method, path, body, key=f"key {number}")
+            await it.doctor.settled()
+
+            assert again == first
+            assert it.doctor.reader.execute("SELECT count(*) FROM audit").fetchone() == entries
+            assert [group.epoch_number for group in it.doctor.fanout.groups.values()] == epochs
+            other = await it.ask("POST", "/v1/groups", {"name": f"other-{number}"}, key=f"key {number}")
+            assert other[0] == 409
+            assert "Idempotency-Key was used for another request" in other[1]["error"]
+        assert len(it.doctor.audited(Action.BROADCAST_ACCEPTED)) == 1
+
+
+@on_a_loop
+async def test_a_repeated_key_in_parallel_is_one_order(tmp_path: Path) -> None:
+    """However close together they come."""
+    async with serving(tmp_path) as it:
+        body = {"text": "once"}
+
+        answers = await asyncio.gather(
+            *(it.ask("POST", "/v1/broadcasts", body, key="one") for _ in range(10))
+        )
+
+        assert len({answer[1]["id"] for answer in answers}) == 1
+        assert len(it.doctor.audited(Action.BROADCAST_ACCEPTED)) == 1
+
+
+@on_a_loop
+async def test_orders_without_a_key_are_orders_each(tmp_path: Path) -> None:
+    """Nobody asked for once."""
+    async with serving(tmp_path) as it:
+        ids = {(await it.ask("POST", "/v1/broadcasts", {"text": "again"}))[1]["id"] for _ in range(2)}
+
+        assert len(ids) == 2
+
+
+@on_a_loop
+async def test_a_refused_order_uses_up_no_key(tmp_path: Path) -> None:
+    """What was refused can be asked again under the same key once it is possible."""
+    async with serving(tmp_path) as it:
+        order = ("POST", "/v1/broadcasts", {"text": "x", "group": "ward"})
+        assert (await it.ask(*order, key="k"))[0] == 409
+        await it.ask("POST", "/v1/groups", {"name": "ward"})
+
+        assert (await it.ask(*order, key="k"))[0] == 201
+
+
+@on_a_loop
+async def test_a_disk_that_refuses_is_a_clear_not_accepted(tmp_path: Path) -> None:
+    """503, readable, and nothing has happened."""
+    async with serving(tmp_path) as it:
+        async with it.doctor.refusing_disk():
+            status, problem = await it.ask("POST", "/v1/broadcasts", {"text": "x"})
+
+        assert (status, problem["code"]) == (503, "storage")
+        assert problem["error"].startswith("Not accepted: ")
+        assert it.doctor.audited(Action.BROADCAST_ACCEPTED) == []
+
+
+# Refusals
+
+REFUSED: dict[str, tuple[str, str, Any, int, str]] = {
+    "unknown message": (
+        "GET",
+        "/v1/broadcasts/everyone.5/receipts",
+        None,
+        409,
+        "There is no message everyone.5",
+    ),
+    "no message id": ("GET", "/v1/broadcasts/nonsense/receipts", None, 409, "'nonsense' is not a message id"),
+    "unknown patient": ("POST", "/v1/patients/nobody/revoke", None, 409, "There is no patient 'nobody'"),
+    "unknown group": (
+        "POST",
+        "/v1/broadcasts",
+        {"text": "x", "group": "attic"},
+        409,
+        "There is no group 'attic'",
+    ),
+    "bad group name": ("POST", "/v1/groups", {"name": "a\nb\x1b[31m"}, 409, "is not a group name"),
+    "empty text": ("POST", "/v1/broadcasts", {"text": ""}, 400, "text"),
+    "long name": ("POST", "/v1/groups", {"name": "g" * 65}, 400, "name"),
+    "unknown field": ("POST", "/v1/broadcasts", {"text": "x", "colour": "red"}, 400, "colour"),
+    "missing field": ("POST", "/v1/broadcasts", {"group": "everyone"}, 400, "text"),
+    "wrong type": ("POST", "/v1/broadcasts", {"text": 7}, 400, "text"),
+    "no object": ("POST", "/v1/broadcasts", [1, 2], 400, "object"),
+    "negative hours": ("POST", "/v1/invitations", {"hours": -1}, 400, "hours"),
+    "too many groups": (
+        "POST",
+        "/v1/invitations",
+        {"patient": "p", "groups": ["everyone"] * 64},
+        400,
+        "groups",
+    ),
+    "a long key": ("POST", "/v1/groups", {"name": "ward"}, 400, "idempotency_key"),
+    "unknown path": ("GET", "/v1/nothing", None, 404, "Not Found"),
+    "wrong method": ("PUT", "/v1/groups", None, 405, "Method Not Allowed"),
+    "too many bytes": ("POST", "/v1/broadcasts", {"text": "ä" * 20_000}, 409, "1 to 32768 bytes"),
+    "too many letters": ("POST", "/v1/broadcasts", {"text": "x" * 32_769}, 400, "text"),
+    "an oversized request": ("POST", "/v1/broadcasts", {"text": "x" * 300_000}, 413, ""),
+}
+
+
+@on_a_loop
+async def test_what_cannot_be_done_is_said_in_words(tmp_path: Path) -> None:
+    """Each with its status, one JSON object, and a text that names what was wrong."""
+    async with serving(tmp_path) as it:
+        for name, (method, path, body, expected, words) in REFUSED.items():
+            status, problem = await it.ask(
+                method, path, body, key="k" * 129 if name == "a long key" else None
+            )
+
+            assert (status, set(problem)) == (expected, {"error", "code"}), (name, problem)
+            assert words in problem["error"], (name, problem)
+        assert it.doctor.audited(Action.BROADCAST_ACCEPTED) == []
+
+
+@on_a_loop
+async def test_rubbish_is_no_json(tmp_path: Path) -> None:
+    """Bytes, a lone surrogate, a body that ends early."""
+    async with serving(tmp_path) as it:
+        for content in (b"\xff\xfe", b'{"text":"\\ud800"}', b'{"text":"x"', b""):
+            answer = await it.http.post(
+                "/v1/broadcasts", content=content, headers={"Content-Type": "application/json"}
+            )
+            assert answer.status_code == 400, content
+            assert answer.json()["code"] == "request"
+
+
+@on_a_loop
+async def test_control_characters_in_a_body_are_no_problem(tmp_path: Path) -> None:
+    """A body is the patient's data, byte for byte."""
+    async with serving(tmp_path) as it:
+        anna = await it.doctor.device("anna")
+        text = "".join(map(chr, range(32))) + "\x7f\x85\u2028\u202e\U0001f600"
+
+        _, sent = await it.ask("POST", "/v1/broadcasts", {"text": text})
+        await it.doctor.delivered(anna, sent["number"])
+
+        assert anna.bodies() == [text.encode()]
+
+
+@on_a_loop
+async def test_a_bug_is_logged_and_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """500 without a cause for the one who asked; the cause in the doctor's log."""
+    async with serving(tmp_path) as it:
+        monkeypatch.setattr(commands.Commands, "list_groups", lambda _: 1 / 0)
+
+        status, problem = await it.ask("GET", "/v1/groups")
+
+        assert (status, problem["code"]) == (500, "internal")
+        assert "division" not in problem["error"]
+        (line,) = LOG.find("request failed")
+        assert "ZeroDivisionError" in line["exception"]
+        assert line["path"] == "/v1/groups"
+
+
+# The socket
+
+
+def test_a_token_is_fresh_at_every_start_and_private(tmp_path: Path) -> None:
+    """0600 in a 0700 directory; the old one is worthless."""
+    first, second = api.write_token(str(tmp_path)), api.write_token(str(tmp_path))
+
+    directory = api_directory(str(tmp_path))
+    assert first != second
+    assert (directory / TOKEN_NAME).read_text() == second
+    assert (directory / TOKEN_NAME).stat().st_mode & 0o777 == 0o600
+    assert directory.stat().st_mode & 0o777 == 0o700
+
+
+@on_a_loop
+async def test_a_path_that_is_too_long_for_a_socket_is_named(tmp_path: Path) -> None:
+    """107 bytes is all that the system allows: say so instead of a traceback."""
+    async with running(tmp_path) as doctor:
+        state = tmp_path / ("x" * 107)
+
+        with pytest.raises(
+            UserError, match=r"state_dir: .*doctor\.sock has \d+ bytes, a socket's path has at most 107"
+        ):
+            api.create_server(doctor.gateway, str(state))
+        assert not state.exists()
+
+
+@on_a_loop
+async def test_the_server_answers_on_its_socket_and_stops(short_dir: Path) -> None:
+    """Over a real Unix socket, in a directory that nobody else may enter."""
+    async with running(short_dir) as doctor:
+        state = str(short_dir / "state")
+        server = api.create_server(doctor.gateway, state)
+        serving = asyncio.create_task(server.serve())
+        await LOG.until("api ready")
+        path = api_directory(state) / SOCKET_NAME
+        token = (api_directory(state) / TOKEN_NAME).read_text()
+
+        async with httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(path)), base_url="http://doctor"
+        ) as http:
+            right = await http.get("/v1/groups", headers={"Authorization": f"Bearer {token}"})
+            wrong = await http.get("/v1/groups")
+        server.should_exit = True
+        await serving
+
+        assert (right.status_code, wrong.status_code) == (200, 401)
+        assert path.parent.stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,352 @@
+"""The command line: each command, for people and for programs, and what it says and returns when it cannot."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doctor import cli, service
+from doctor.settings import DoctorSettings
+from shared.errors import StorageError, UserError
+from shared.protocol import invitations
+from tests.doctor_bench import EVERYONE, LOG, Device, Doctor, serving_in_a_thread
+
+
+class Terminal:
+    """Runs the program as from a shell.
+
+    Calling it returns (exit code, standard output, standard error).
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str, stdin: bytes = b"") -> tuple[int, str, str]:
+        self._monkeypatch.setattr(sys, "argv", ["telemed-doctor", *arguments])
+        self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
+        self._capsys.readouterr()
+        code = cli.main()
+        out, err = self._capsys.readouterr()
+        return code, out, err
+
+    def json(self, *arguments: str) -> Any:
+        """What a command prints for programs; it must succeed."""
+        code, out, err = self(*arguments, "--json")
+        assert (code, err) == (0, "")
+        assert out.count("\n") == 1
+        return json.loads(out)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    """The program, unconfigured but for what the test says."""
+    monkeypatch.delenv("TELEMED_DOCTOR_CONFIG", raising=False)
+    return Terminal(monkeypatch, capsys)
+
+
+@pytest.fixture
+def doctor(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Doctor]:
+    """A doctor that serves, and an environment that leads to it."""
+    monkeypatch.setenv("TELEMED_DOCTOR_STATE_DIR", str(short_dir / "state"))
+    with serving_in_a_thread(short_dir) as doctor:
+        yield doctor
+
+
+def enrol(run: Terminal, doctor: Doctor, patient: str) -> Device:
+    """Invite by the command line; the device connects and is attached."""
+    device = Device(invitations.from_text(run.json("invite", patient)["invitation"]))
+    doctor.wait(doctor.connect(device))
+    doctor.wait(doctor.attached(device))
+    return device
+
+
+def test_every_command_for_programs(run: Terminal, doctor: Doctor) -> None:
+    """One JSON value on one line each."""
+    anna = enrol(run, doctor, "anna")
+    assert run.json("groups", "create", "ward") == {"name": "ward", "epoch": 1, "members": []}
+    assert run.json("groups", "add", "ward", "anna")["patient"] == "anna"
+    assert [group["members"] for group in run.json("groups", "list")] == [["anna"], ["anna"]]
+    sent = run.json("broadcast", "round at nine", "--group", "ward")
+    assert (sent["group"], sent["recipients"]) == ("ward", 1)
+    doctor.wait(doctor.delivered(anna, sent["number"]))
+    assert run.json("receipts", sent["id"]) == [{"patient": "anna", "state": "delivered"}]
+    (row,) = run.json("patients")
+    assert (row["patient"], row["state"], row["fingerprint"]) == ("anna", "established", anna.fingerprint)
+    assert run.json("groups", "remove", "ward", "anna")["group"] == "ward"
+    assert run.json("retire", "anna")["standing"] == "retired"
+    assert run.json("revoke", "anna") == {"patient": "anna", "standing": "revoked", "groups": []}
+    fleet = run.json("invite", "--fleet", "--group", "ward", "--hours", "2")
+    assert (fleet["patient"], fleet["groups"], fleet["uses"]) == (None, ["everyone", "ward"], 10_000)
+    verdict = run.json("audit", "verify")
+    assert (verdict["valid"], verdict["first_bad"]) == (True, None)
+
+
+def test_every_command_for_people(run: Terminal, doctor: Doctor) -> None:
+    """A table or a sentence; what is to be copied stands on a line of its own."""
+
+    def say(*arguments: str) -> str:
+        code, out, err = run(*arguments)
+        assert (code, err) == (0, "")
+        return out
+
+    anna = enrol(run, doctor, "anna")
+    out = say("invite", "bert", "--qr")
+    assert "Invitation for bert, valid until 20" in out
+    (line,) = [line for line in out.splitlines() if line.startswith("telemed1-")]
+    assert invitations.from_text(line).patient_id == "bert"
+    assert "█" in out or "▀" in out or "▄" in out
+    assert "a fleet of up to 10000 devices, valid until it is rotated" in " ".join(
+        say("invite", "--fleet").split()
+    )
+    assert "Group ward exists." in say("groups", "create", "ward")
+    assert "anna is a member of ward." in say("groups", "add", "ward", "anna")
+    out = say("groups", "list")
+    assert "2 groups" in out
+    assert re.search(r"ward .* 1 .* anna", out)
+    out = say("broadcast", "round at nine")
+    assert "Accepted for 1 patients in everyone." in out
+    (line,) = [line for line in out.splitlines() if line.startswith("telemed-doctor receipts ")]
+    message = line.split()[-1]
+    doctor.wait(doctor.delivered(anna, int(message.rpartition(".")[2])))
+    assert "1 of 1 delivered" in say("receipts", message)
+    assert "1 patients" in say("patients")
+    assert "anna is no longer a member of ward." in say("groups", "remove", "ward", "anna")
+    assert "anna is retired; new epochs began in everyone." in say("retire", "anna")
+    assert "anna is revoked; new epochs began in no group." in say("revoke", "anna")
+    assert re.search(r"\d+ entries and \d+ signed heads verify\.", say("audit", "verify"))
+
+
+def test_a_message_may_be_read_from_standard_input(run: Terminal, doctor: Doctor) -> None:
+    """Line ends and control characters included; what is no text is said."""
+    code, out, _ = run("broadcast", "-", "--json", stdin=b"two\nlines\x00\x1b[31m\xc3\xa4")
+    assert code == 0
+    stored = doctor.wait(stored_body(doctor, json.loads(out)["number"]))
+    assert stored == "two\nlines\x00\x1b[31mä".encode()
+
+    code, _, err = run("broadcast", "-", stdin=b"\xff\xfe")
+    assert code == 2
+    assert "not UTF-8" in " ".join(err.split())
+
+
+async def stored_body(doctor: Doctor, number: int) -> bytes | None:
+    """The body of a message in `everyone`."""
+    outbox = doctor.gateway.commands._outbox
+    ((_, message),) = outbox.load(doctor.reader, EVERYONE, number - 1, number, 0, 1)
+    return message.body
+
+
+def test_a_text_that_is_no_text_is_refused(run: Terminal) -> None:
+    """A shell may hand over bytes that are no UTF-8."""
+    code, _, err = run("broadcast", "caf\udce9")
+
+    assert code == 2
+    assert "not UTF-8" in " ".join(err.split())
+
+
+REFUSED: list[tuple[tuple[str, ...], str]] = [
+    (("revoke", "nobody"), "There is no patient 'nobody'"),
+    (("revoke", "no\nbody"), "There is no patient"),
+    (("revoke", "a b?c#d%2e"), "There is no patient 'a b?c#d%2e'"),
+    (("retire", "nobody"), "There is no patient 'nobody'"),
+    (("receipts", "everyone.1"), "There is no message everyone.1"),
+    (("receipts", "nonsense\x1b[31m"), "is not a message id"),
+    (("broadcast", "x", "--group", "attic"), "There is no group 'attic'"),
+    (("broadcast", ""), "text"),
+    (("groups", "add", "attic", "anna"), "There is no group 'attic'"),
+    (("groups", "remove", "everyone", "anna"), "revoke or retire the patient instead"),
+    (("groups", "create", "Ward 7"), "'Ward 7' is not a group name"),
+    (("invite", "Anna"), "'Anna' is not a patient id"),
+]
+
+
+def test_what_the_doctor_refuses_is_one_sentence_and_exit_1(run: Terminal, doctor: Doctor) -> None:
+    """On standard error, without a traceback or a raw control character."""
+    for arguments, says in REFUSED:
+        code, out, err = run(*arguments)
+
+        assert (code, out) == (1, ""), arguments
+        assert err.startswith("telemed-doctor: ")
+        assert says in err
+        assert err.count("\n") == 1
+        assert "\x1b" not in err
+
+
+def test_a_broken_audit_log_is_exit_1(run: Terminal, doctor: Doctor) -> None:
+    """And names the entry, for programs too."""
+    spoil = "UPDATE audit SET actor = 'eve' WHERE sequence = 1"
+    doctor.wait(doctor.writer.submit(lambda db: db.execute(spoil).rowcount))
+
+    code, out, _ = run("audit", "verify")
+    assert (code, "does not verify at entry 1: entry 1 was changed" in " ".join(out.split())) == (1, True)
+    code, out, _ = run("audit", "verify", "--json")
+    assert (code, json.loads(out)["first_bad"]) == (1, 1)
+
+
+def test_the_probe_is_a_health_check(run: Terminal, doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0 where the doctor answers on its port, 1 and the reason where it does not."""
+    monkeypatch.setenv("TELEMED_DOCTOR_LISTEN_PORT", str(doctor.gateway.port))
+    assert run("probe") == (0, "", "")
+
+    monkeypatch.setenv("TELEMED_DOCTOR_DOCTOR_ID", "grace")
+    code, _, err = run("probe")
+    assert (code, "does not verify: V-020" in err) == (1, True)
+
+
+def test_without_a_doctor_the_exit_code_is_9(
+    run: Terminal, short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For every command that needs one."""
+    monkeypatch.setenv("TELEMED_DOCTOR_STATE_DIR", str(short_dir))
+
+    for arguments in (("patients",), ("broadcast", "x"), ("audit", "verify"), ("invite", "--fleet")):
+        code, out, err = run(*arguments)
+        assert (code, out) == (9, "")
+        assert "No doctor answers at" in err
+
+
+USAGE: dict[str, tuple[str, ...]] = {
+    "no such command": ("fly",),
+    "no such option": ("patients", "--fast"),
+    "neither patient nor fleet": ("invite",),
+    "both": ("invite", "anna", "--fleet"),
+    "missing argument": ("broadcast",),
+}
+
+
+@pytest.mark.parametrize("name", USAGE)
+def test_wrong_usage_is_exit_2(run: Terminal, name: str) -> None:
+    """And says what is expected."""
+    code, out, err = run(*USAGE[name])
+
+    assert (code, out) == (2, "")
+    assert "Usage:" in err
+
+
+def test_a_wrong_setting_is_exit_2_and_named_by_file_and_line(run: Terminal, tmp_path: Path) -> None:
+    """What was found there, and what was expected."""
+    path = tmp_path / "doctor.yaml"
+    path.write_text("doctor_id: doctor\nlisten_prot: 7700\n")
+
+    code, _, err = run("--config", str(path), "patients")
+
+    assert code == 2
+    assert f"{path}:2: unknown key" in err
+    assert "listen_prot" in err
+
+
+def test_settings_come_from_the_file_that_the_environment_names(
+    run: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable of its own overrides a key."""
+    path = tmp_path / "doctor.yaml"
+    path.write_text(f"state_dir: {tmp_path}/from-file\n")
+    monkeypatch.setenv("TELEMED_DOCTOR_CONFIG", str(path))
+    assert f"{tmp_path}/from-file" in run("patients")[2]
+
+    monkeypatch.setenv("TELEMED_DOCTOR_STATE_DIR", "/nowhere/at-all")
+    assert "/nowhere/at-all" in run("patients")[2]
+    monkeypatch.setenv("TELEMED_DOCTOR_LISTEN_PORT", "99999")
+    code, _, err = run("patients")
+    assert (code, "TELEMED_DOCTOR_LISTEN_PORT" in err) == (2, True)
+
+
+def test_help_is_help(run: Terminal) -> None:
+    """Of the program and of each command."""
+    for arguments in (("--help",), ("groups", "--help"), ("serve", "--help"), ("invite", "--help")):
+        code, out, _ = run(*arguments)
+        assert (code, "Usage:" in out) == (0, True)
+
+
+@pytest.mark.parametrize(("raised", "code"), [(None, 0), (UserError("taken"), 1), (StorageError("full"), 1)])
+def test_serve_runs_the_service_with_the_settings(
+    run: Terminal, monkeypatch: pytest.MonkeyPatch, raised: Exception | None, code: int
+) -> None:
+    """On a loop; what it raises becomes a sentence."""
+    served: list[DoctorSettings] = []
+
+    async def serve(settings: DoctorSettings) -> None:
+        served.append(settings)
+        if raised is not None:
+            raise raised
+
+    monkeypatch.setattr(service, "serve", serve)
+    monkeypatch.setenv("TELEMED_DOCTOR_DOCTOR_ID", "grace")
+
+    found, _, err = run("serve")
+
+    assert found == code
+    assert [settings.doctor_id for settings in served] == ["grace"]
+    assert (str(raised) in err) == (raised is not None)
+
+
+def test_without_uvloop_the_standard_loop_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an extra, not a need."""
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    ran: list[str] = []
+
+    async def main() -> None:
+        ran.append("here")
+
+    cli._run(main)
+
+    assert ran == ["here"]
+
+
+def test_the_module_serves_when_it_is_told_nothing(run: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m doctor` is `telemed-doctor serve`; with arguments it is the program."""
+    called: list[list[str]] = []
+
+    def main() -> int:
+        called.append(sys.argv[1:])
+        return 7
+
+    monkeypatch.setattr(cli, "main", main)
+    for arguments in ([], ["patients"]):
+        monkeypatch.setattr(sys, "argv", ["doctor", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module("doctor", run_name="__main__")
+        assert ended.value.code == 7
+
+    assert called == [["serve"], ["patients"]]
+
+
+def test_the_program_starts_as_a_process() -> None:
+    """With a real interpreter, a real exit code and a clean standard error."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "doctor", "--help"], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "broadcast" in done.stdout
+
+
+def test_an_exit_without_a_number_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a library passes to SystemExit."""
+
+    def leave(**_: object) -> None:
+        raise SystemExit("text")
+
+    monkeypatch.setattr(cli, "app", leave)
+
+    assert cli.main() == 1
+
+
+def test_a_state_that_is_a_colour_name_is_only_coloured(capsys: pytest.CaptureFixture[str]) -> None:
+    """A table shows what it is given, brackets included."""
+    show: Callable[..., None] = cli._table
+    show("[bold]title", ["a"], [["delivered"], ["[red]x"]])
+
+    out = capsys.readouterr().out
+    assert "[bold]title" in out
+    assert "[red]x" in out
+    assert LOG.lines == []

@@ -1,0 +1,137 @@
+"""What can be ordered, beyond what the tests of the API and the gateway show."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doctor.answers import InviteOrder, Origin
+from doctor.audit import Action
+from doctor.journal import JOURNAL_FILE
+from shared.errors import UserError
+from shared.protocol import invitations
+from shared.protocol.doctor_handshake import Standing
+from tests.doctor_bench import LOG, ME, Device, on_a_loop, running
+
+
+@on_a_loop
+async def test_revoke_returns_when_everything_has_happened(tmp_path: Path) -> None:
+    """Tombstone, audit, journal, socket, epochs, undelivered messages: all of it, at the very moment of the return."""
+    async with running(tmp_path) as doctor:
+        commands = doctor.gateway.commands
+        await commands.create_group("ward", ME)
+        await commands.create_group("attic", ME)
+        anna, eve = await doctor.device("anna", "ward"), await doctor.device("eve", "ward")
+        session = doctor.session(eve)
+        session.stream.pause_writing()
+        undelivered = await doctor.broadcast("undelivered", "ward")
+        epochs = {name: group.epoch_number for name, group in doctor.fanout.groups.items()}
+
+        departure = await commands.revoke("eve", ME)
+
+        assert departure.groups == ["everyone", "ward"]
+        rows = doctor.reader.execute("SELECT standing FROM patients WHERE patient_id = 'eve'").fetchall()
+        assert rows == [("revoked",)]
+        assert doctor.audited(Action.REVOKED) == [("eve", "groups everyone ward")]
+        assert b'"eve"' in (tmp_path / "audit" / JOURNAL_FILE).read_bytes()
+        assert not session.stream.open
+        member = doctor.house.roster.member("eve")
+        assert member is not None
+        assert member.standing is Standing.REVOKED
+        after = {name: group.epoch_number for name, group in doctor.fanout.groups.items()}
+        assert {name for name in after if after[name] > epochs[name]} == {"everyone", "ward"}
+        assert all("eve" not in group.roster | group.members for group in doctor.fanout.groups.values())
+        assert doctor.states(undelivered.id)["eve"] == "revoked"
+        await doctor.attached(anna, "everyone", "ward")
+        await eve.gone()
+        assert eve.bodies("ward") == []
+
+
+@on_a_loop
+async def test_a_journal_that_cannot_be_written_does_not_call_the_revocation_off(tmp_path: Path) -> None:
+    """It has happened, so it is not called "not accepted"; the journal is completed when its disk takes it."""
+    async with running(tmp_path) as doctor:
+        await doctor.device("eve")
+        commands = doctor.gateway.commands
+        journal = tmp_path / "audit" / JOURNAL_FILE
+        journal.mkdir()
+
+        answer = await commands.revoke("eve", Origin("operator"))
+
+        assert answer.standing == "revoked"
+        assert commands.patients()[0].state == "revoked"
+        commands.complete_journal()
+        assert commands.journal_behind
+        journal.rmdir()
+        commands.complete_journal()
+        assert journal.is_file()
+        assert journal.read_bytes().count(b'"eve"') == 1
+
+
+@on_a_loop
+async def test_a_repeated_order_does_not_bring_a_void_fleet_invitation_back(tmp_path: Path) -> None:
+    """The old answer is repeated; the file keeps the invitation that is open."""
+    path = tmp_path / "fleet.invitation"
+    async with running(tmp_path, provisioning_file=str(path)) as doctor:
+        commands, order = doctor.gateway.commands, Origin("operator", "key")
+        first = await commands.invite(InviteOrder(), order)
+        second = await commands.invite(InviteOrder(), Origin("operator"))
+
+        again = await commands.invite(InviteOrder(), order)
+
+        assert again == first
+        assert path.read_text() == second.invitation
+
+
+@on_a_loop
+async def test_addresses_are_what_is_configured_or_what_is_listened_on(tmp_path: Path) -> None:
+    """On every interface: this machine's name."""
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({}, "127.0.0.1:{port}"),
+        ({"listen_host": "0.0.0.0"}, f"{socket.gethostname()}:{{port}}"),
+        ({"listen_host": "::1"}, "[::1]:{port}"),
+        ({"addresses": ("doctor:7700",)}, "doctor:7700"),
+    ]
+    for number, (changes, expected) in enumerate(cases):
+        async with running(tmp_path / str(number), **changes) as doctor:
+            found = (await doctor.invite("anna")).addresses
+
+            assert found == [expected.format(port=doctor.gateway.port)]
+
+
+@on_a_loop
+async def test_a_new_fleet_invitation_replaces_the_one_in_the_file(tmp_path: Path) -> None:
+    """The one before is void at once; a device that came by it stays."""
+    path = tmp_path / "fleet.invitation"
+    async with running(tmp_path, provisioning_file=str(path)) as doctor:
+        old = invitations.from_text(path.read_text())
+        device, late = Device(old), Device(old)
+        await doctor.connect(device)
+        await doctor.attached(device)
+
+        answer = await doctor.gateway.commands.invite(InviteOrder(), ME)
+        await doctor.connect(late)
+        await late.gone()
+
+        assert path.read_text() == answer.invitation
+        assert LOG.find("refused", check="V-041")
+        assert device.closed == 0
+
+
+@on_a_loop
+async def test_a_revoked_devices_invitation_is_void_but_the_answer_is_repeated(tmp_path: Path) -> None:
+    """An Idempotency-Key gives the first answer, even where it is worth nothing any more."""
+    async with running(tmp_path) as doctor:
+        commands = doctor.gateway.commands
+        first = await commands.invite(InviteOrder("anna"), Origin("operator", "key"))
+        device = Device(invitations.from_text(first.invitation))
+        await doctor.connect(device)
+        await doctor.attached(device)
+        await commands.revoke("anna", ME)
+
+        assert await commands.invite(InviteOrder("anna"), Origin("operator", "key")) == first
+        with pytest.raises(UserError, match="taken by a patient that is revoked"):
+            await commands.invite(InviteOrder("anna"), Origin("operator", "another key"))
