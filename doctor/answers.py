@@ -73,6 +73,16 @@ class ReceiptAnswer(Answer, frozen=True):
     state: str
 
 
+class ReportAnswer(Answer, frozen=True):
+    """Something that a patient reported: `kind` is vitals (`body` is JSON) or reply (text); times in milliseconds."""
+
+    id: str
+    kind: str
+    created: int
+    received: int
+    body: str
+
+
 class PatientAnswer(Answer, frozen=True):
     """One patient. `state`: established, connecting, away, retired or revoked; times in milliseconds since the epoch."""
 

@@ -41,6 +41,7 @@ from doctor.answers import (
     PatientAnswer,
     Problem,
     ReceiptAnswer,
+    ReportAnswer,
 )
 from doctor.commands import Commands
 from doctor.gateway import Gateway
@@ -101,6 +102,12 @@ async def retire(patient: FromPath[str], commands: Orders, origin: From) -> Depa
     return await commands.retire(patient, origin)
 
 
+@get("/v1/patients/{patient:str}/reports")
+async def list_reports(patient: FromPath[str], commands: Orders) -> list[ReportAnswer]:
+    """What a patient has reported, newest first."""
+    return commands.reports(patient)
+
+
 @get("/v1/groups")
 async def list_groups(commands: Orders) -> list[GroupAnswer]:
     """All groups."""
@@ -154,6 +161,7 @@ HANDLERS = [
     broadcast,
     list_receipts,
     list_patients,
+    list_reports,
     revoke,
     retire,
     list_groups,

@@ -35,6 +35,7 @@ from doctor.answers import (
     MemberOrder,
     PatientAnswer,
     ReceiptAnswer,
+    ReportAnswer,
 )
 from doctor.client import Client, DoctorUnreachable
 from doctor.settings import DoctorSettings
@@ -231,6 +232,15 @@ def receipts(
     done = sum(receipt.state == "delivered" for receipt in found)
     rows = [[receipt.patient, receipt.state] for receipt in found]
     _print(found, as_json, lambda: _table(f"{done} of {len(found)} delivered", ["patient", "state"], rows))
+
+
+@app.command()
+def reports(patient: str, as_json: AsJson = False) -> None:
+    """Show what a PATIENT has reported, newest first."""
+    with _doctor() as client:
+        found = client.get(f"/v1/patients/{_part(patient)}/reports", list[ReportAnswer])
+    rows = [[_time(report.received), report.kind, report.body] for report in found]
+    _print(found, as_json, lambda: _table(f"{len(found)} reports", ["received", "kind", "report"], rows))
 
 
 @app.command()

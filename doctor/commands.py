@@ -38,6 +38,7 @@ from doctor.journal import Journal
 from doctor.keyring import Keyring
 from doctor.outbox import BroadcastRequest, Outbox
 from doctor.questions import Questions
+from doctor.reports import Reports
 from doctor.roster import Departure, Roster
 from doctor.settings import DoctorSettings
 from shared.errors import StorageError, UserError
@@ -67,6 +68,7 @@ class Commands(Questions):
         fanout: groups and sessions at work.
         writer, reader: the database.
         journal: the revocations outside it.
+        reports: what patients report.
     """
 
     def __init__(
@@ -80,8 +82,9 @@ class Commands(Questions):
         writer: Writer,
         reader: sqlite3.Connection,
         journal: Journal,
+        reports: Reports,
     ) -> None:
-        super().__init__(settings, keys, fanout, writer, reader)
+        super().__init__(settings, keys, fanout, writer, reader, reports)
         self.port = settings.listen_port
         self.journal_behind = False
         self._sealer = sealer

@@ -89,4 +89,17 @@ CREATE TABLE audit (
 ) STRICT;
 """
 
-MIGRATIONS = (FIRST,)
+SECOND = """
+CREATE TABLE reports (
+    patient_id TEXT NOT NULL REFERENCES patients (patient_id),
+    report_id  BLOB NOT NULL,                -- chosen by the device; the same however often it sends the report
+    kind       INTEGER NOT NULL,
+    created    INTEGER NOT NULL,             -- by the device's clock
+    received   INTEGER NOT NULL,
+    body       BLOB NOT NULL,                -- sealed
+    PRIMARY KEY (patient_id, report_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX reports_by_arrival ON reports (patient_id, received);
+"""
+
+MIGRATIONS = (FIRST, SECOND)

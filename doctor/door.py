@@ -14,11 +14,21 @@ from shared.protocol.clock import SECOND
 class DoorKeeper:
     """Counts the connections that have not finished their handshake, in all and by address."""
 
+    NEVER_CROWDED = 64
+
     def __init__(self, limit: int, per_address: int) -> None:
         self._limit = limit
         self._per_address = per_address
         self._half_open: Counter[str] = Counter()
         self._total = 0
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many are at the door that a newcomer has to show a cookie first: a quarter of the limit.
+
+        Fewer than `NEVER_CROWDED` are no load, whatever the limit is.
+        """
+        return self._total > max(self._limit // 4, self.NEVER_CROWDED)
 
     def enter(self, host: str) -> bool:
         """Whether one more from this host may begin a handshake; counts it if so."""

@@ -197,6 +197,21 @@ class Fanout:
         else:
             self._attach(attachment, group, start)
 
+    def send_again_from(self, attachment: Attachment, position: int) -> int:
+        """A patient says that it stands at `position` and lacks what follows; returns how much was sent to it before.
+
+        What it was sent and is entitled to goes out once more as DIRECT, in order; nothing else does.
+        """
+        interval = attachment.first_beyond(position)
+        if interval is None or not attachment.session.writable:
+            return 0
+        start, until = interval
+        after = max(position, start)
+        up_to = attachment.written if until is None else min(until, attachment.written)
+        if after < up_to:
+            self._send_missed(attachment, start, after, up_to)
+        return max(0, up_to - after)
+
     def send_unreceipted_again(self) -> None:
         """What has gone unreceipted for ten seconds, though the socket has drained, goes out once more as DIRECT."""
         now = clock().elapsed

@@ -21,6 +21,7 @@ from doctor.door import DoorKeeper
 from doctor.fanout import Fanout
 from doctor.journal import Journal
 from doctor.receipts import Acknowledgement, Receipts
+from doctor.reports import Reports
 from doctor.roster import Roster
 from doctor.settings import DoctorSettings
 from doctor.visits import House, Visit
@@ -29,6 +30,7 @@ from shared.errors import StorageError, UserError
 from shared.logs import get_logger
 from shared.net.stream import clock
 from shared.protocol.clock import SECOND
+from shared.protocol.cookies import CookieJar
 from shared.protocol.doctor_handshake import Practice
 from shared.protocol.prekeys import PrekeyRing
 from shared.protocol.replay import ReplayCache
@@ -236,6 +238,7 @@ def _assemble(
     fanout = Fanout(doctor_id, messages, reader, random, keep_epoch)
     fanout.load()
     window = round(settings.clock_window_s * SECOND)
+    door = DoorKeeper(settings.half_open_limit, settings.half_open_per_address)
     practice = Practice(
         doctor_id=doctor_id,
         signing_keys=keys.signing,
@@ -246,15 +249,16 @@ def _assemble(
         random=random,
         clock_window=window,
         handshake_deadline=round(settings.handshake_deadline_s * SECOND),
+        cookies=CookieJar(random, lambda: door.crowded),
     )
 
     def committed(batch: list[Acknowledgement]) -> None:
         for entry in batch:
             _log.debug("delivered", patient=entry.patient_id, stream=str(entry.stream), number=entry.last)
 
-    door = DoorKeeper(settings.half_open_limit, settings.half_open_per_address)
-    house = House(practice, roster, fanout, Receipts(writer, committed), writer, door)
-    commands = Commands(settings, keys, sealer, roster, messages, fanout, writer, reader, journal)
+    reports = Reports(sealer)
+    house = House(practice, roster, fanout, Receipts(writer, committed), writer, door, reports)
+    commands = Commands(settings, keys, sealer, roster, messages, fanout, writer, reader, journal, reports)
     return Gateway(settings, house, commands, keys)
 
 

@@ -10,16 +10,19 @@ import sqlite3
 from pathlib import Path
 
 from doctor import audit, groups, receipts, roster
-from doctor.answers import AuditAnswer, GroupAnswer, PatientAnswer, ReceiptAnswer
+from doctor.answers import AuditAnswer, GroupAnswer, PatientAnswer, ReceiptAnswer, ReportAnswer
 from doctor.fanout import Fanout
 from doctor.keyring import Keyring
 from doctor.outbox import parse_message_id
+from doctor.reports import Reports
 from doctor.roster import Patient
 from doctor.settings import DoctorSettings
-from shared.errors import StorageError
+from shared.errors import StorageError, UserError
 from shared.net.stream import clock
 from shared.protocol.doctor_handshake import Standing
 from shared.storage.sqlite import Writer
+
+REPORTS_SHOWN = 1000
 
 
 class Questions:
@@ -29,6 +32,7 @@ class Questions:
         settings, keys: the doctor's own.
         fanout: groups and sessions at work.
         writer, reader: the database.
+        reports: what patients report.
     """
 
     def __init__(
@@ -38,12 +42,14 @@ class Questions:
         fanout: Fanout,
         writer: Writer,
         reader: sqlite3.Connection,
+        reports: Reports,
     ) -> None:
         self.reader = reader
         self._settings = settings
         self._keys = keys
         self._fanout = fanout
         self._writer = writer
+        self._reports = reports
 
     def receipts(self, message_id: str) -> list[ReceiptAnswer]:
         """What became of a message, for each recipient.
@@ -91,6 +97,25 @@ class Questions:
             (limit,),
         )
         return [row[0] for row in rows if row[0] not in self._fanout.sessions]
+
+    def reports(self, patient_id: str) -> list[ReportAnswer]:
+        """The newest thousand reports of a patient, newest first.
+
+        Raises:
+            UserError: there is no such patient. StorageError: a body does not open.
+        """
+        if not self.reader.execute("SELECT 1 FROM patients WHERE patient_id = ?", (patient_id,)).fetchone():
+            raise UserError(f"There is no patient {patient_id!r}; `telemed-doctor patients` lists them.")
+        return [
+            ReportAnswer(
+                each.report_id.hex(),
+                each.kind.name.lower(),
+                each.created,
+                each.received,
+                each.body.decode(errors="replace"),
+            )
+            for each in self._reports.of_patient(self.reader, patient_id, REPORTS_SHOWN)
+        ]
 
     def list_groups(self) -> list[GroupAnswer]:
         """All groups with their members, and the epoch that each is in now: the disk follows a moment later."""

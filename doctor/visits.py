@@ -17,12 +17,14 @@ from doctor.door import Budget, DoorKeeper, Replacements
 from doctor.enrolment import Admission, AdmissionRefused
 from doctor.fanout import Fanout
 from doctor.receipts import Acknowledgement, Receipts
+from doctor.reports import Reports
 from doctor.roster import Roster
 from doctor.sessions import Attachment, Session
 from shared.crypto.suites import SUITES
 from shared.errors import StorageError
 from shared.logs import get_logger
 from shared.net.stream import Stream, clock
+from shared.protocol.clock import SECOND
 from shared.protocol.doctor_connection import DoctorConnection
 from shared.protocol.doctor_handshake import Practice
 from shared.protocol.events import (
@@ -32,16 +34,20 @@ from shared.protocol.events import (
     Failed,
     Positioned,
     Receipted,
+    Reported,
+    ResendRequested,
     Traced,
     Verified,
 )
 from shared.storage.sqlite import Writer
 from shared.wire.checks import Check
-from shared.wire.messages import Position, TargetKind
+from shared.wire.messages import Position, Report, TargetKind
 from shared.wire.messages import Stream as MessageStream
 from shared.wire.opcodes import DisconnectReason
 
 _log = get_logger("gateway")
+
+RESEND_INTERVAL = 1 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,7 @@ class House:
     receipts: Receipts
     writer: Writer
     door: DoorKeeper
+    reports: Reports
     replacements: Replacements = field(default_factory=Replacements)
     entries: Budget = field(default_factory=Budget)  # audit entries about refusals
     visits: set[Visit] = field(default_factory=set)  # those that are connected
@@ -74,7 +81,9 @@ class DeviceStream(Stream[DoctorConnection]):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask at the door first."""
         address = transport.get_extra_info("peername")
-        if self._on_open(address[0] if address else "?"):
+        host = address[0] if address else "?"
+        self.connection.address = host
+        if self._on_open(host):
             super().connection_made(transport)
         else:
             self.connection.disconnect(DisconnectReason.CLOSING)
@@ -92,6 +101,7 @@ class Visit:
         self._house = house
         self._session: Session | None = None
         self._host: str | None = None
+        self._asked_at = -RESEND_INTERVAL
         self.stream = DeviceStream(DoctorConnection(house.practice, clock()), self, self._enter)
 
     # From the stream
@@ -108,6 +118,10 @@ class Visit:
                     self._begin_delivery(event.positions)
                 case Receipted():
                     self._take_receipt(event.positions)
+                case ResendRequested():
+                    self._send_again(event)
+                case Reported():
+                    self._keep_report(event.report)
                 case Failed():
                     self._log_failure(event)
                 case Alerted():
@@ -243,6 +257,56 @@ class Visit:
             issued = self._house.fanout.last_issued(attachment) if attachment else 0
             if not self._acknowledge(attachment, position, issued):
                 return
+
+    def _send_again(self, asked: ResendRequested) -> None:
+        """Heal what a device says it lacks, or tell the doctor why it cannot be healed. At most once a second."""
+        session, elapsed = self._session, clock().elapsed
+        assert session is not None  # noqa: S101  records come after the admission
+        if elapsed - self._asked_at < RESEND_INTERVAL:
+            return
+        self._asked_at = elapsed
+        for position in asked.positions:
+            attachment = _attachment(session, position.stream)
+            if attachment is None:
+                _log.warning("cannot send again: not a recipient", stream=str(position.stream), **self._who())
+                continue
+            issued = self._house.fanout.last_issued(attachment)
+            if position.last > issued:
+                detail = f"{position.stream}: stands at {position.last}, {issued} is the last that was issued"
+                self.stream.connection.fail(Check.RECEIPT_ISSUED, detail, clock())  # V-090
+                return
+            missing = self._house.fanout.send_again_from(attachment, position.last)
+            _log.info(
+                "sent again on request",
+                stream=str(position.stream),
+                position=position.last,
+                epoch=attachment.held_epoch,
+                result="missing" if missing else "nothing was missing",
+                reason="unknown key" if asked.key_id else "gap",
+                **self._who(),
+            )
+
+    def _keep_report(self, report: Report) -> None:
+        session = self._session
+        assert session is not None  # noqa: S101  records come after the admission
+        now, patient_id = clock().wall, session.patient_id
+
+        def kept(future: asyncio.Future[bytes]) -> None:
+            error = None if future.cancelled() else future.exception()
+            if isinstance(error, StorageError):
+                # Not acknowledged: the device keeps it and sends it again.
+                _log.error("report not stored", cause=str(error), **self._who())
+            elif error is not None:
+                raise error
+
+        self._house.writer.submit_nowait(
+            lambda db: self._house.reports.store(db, patient_id, report, now), self._acknowledge_report
+        ).add_done_callback(kept)
+
+    def _acknowledge_report(self, report_id: bytes) -> None:
+        if self.stream.open and not self.stream.connection.ended:
+            self.stream.connection.acknowledge_reports([report_id])
+            self.stream.flush()
 
     def _acknowledge(self, attachment: Attachment | None, position: Position, issued: int) -> bool:
         """Note one position; False where the connection had to be ended."""

@@ -49,11 +49,12 @@ from shared.protocol.events import (
     EpochBegun,
     Event,
     MessageReceived,
+    RetryAsked,
     Verified,
 )
 from shared.protocol.invitations import Invitation, derived_id
 from shared.protocol.patient_connection import PatientConnection
-from shared.protocol.patient_handshake import Enrolment, Identity
+from shared.protocol.patient_handshake import Enrolment, Hello, Identity
 from shared.storage.sealed import Sealer
 from shared.storage.sqlite import Writer, open_database, open_reader
 from shared.wire.messages import Position, TargetKind
@@ -206,6 +207,7 @@ class Device:
         self.events: list[Event] = []
         self.epochs: list[Epoch] = []  # every epoch whose secret this device ever held
         self.acknowledges = True
+        self.hello: Hello | None = None  # with a cookie, after a RETRY
         self.closed = 0
         self.stream: TappedStream | None = None
 
@@ -223,7 +225,9 @@ class Device:
         envelope_key = self.invitation.doctor_key(Algorithm.ECDSA_P256)
         assert envelope_key is not None
         reader = Reader(self.patient_id, self.fingerprint, self.invitation.doctor_id, envelope_key)
-        return PatientConnection(self.identity(), reader, self.positions, clock(), secrets.token_bytes)
+        return PatientConnection(
+            self.identity(), reader, self.positions, clock(), secrets.token_bytes, self.hello
+        )
 
     async def connect(self, port: int) -> TappedStream:
         """Open a connection to the doctor; what comes of it, the events tell."""
@@ -245,6 +249,8 @@ class Device:
                 self.epochs.append(stream.connection._epochs._by_group[event.group])
             elif isinstance(event, MessageReceived):
                 self._apply(stream, event)
+            elif isinstance(event, RetryAsked):
+                self.hello = event.hello
         BELL.ring()
 
     def _apply(self, stream: TappedStream, event: MessageReceived) -> None:

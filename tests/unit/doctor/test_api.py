@@ -26,6 +26,7 @@ ROUTES = {
     "/v1/patients": {"get"},
     "/v1/patients/{patient}/revoke": {"post"},
     "/v1/patients/{patient}/retire": {"post"},
+    "/v1/patients/{patient}/reports": {"get"},
     "/v1/groups": {"get", "post"},
     "/v1/groups/{group}/members": {"post"},
     "/v1/groups/{group}/members/{patient}": {"delete"},

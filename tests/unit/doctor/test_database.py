@@ -14,6 +14,7 @@ from shared.storage.sqlite import open_database
 
 TABLES = {
     "patients",
+    "reports",
     "invitations",
     "groups",
     "streams",
@@ -50,13 +51,25 @@ def test_a_later_schema_copies_the_database_first(tmp_path: Path) -> None:
     """What a coming version will rely on."""
     path = tmp_path / "doctor.db"
     open_database(path, MIGRATIONS).close()
-    later = (*MIGRATIONS, "CREATE TABLE reports (id BLOB PRIMARY KEY) STRICT;")
+    later = (*MIGRATIONS, "CREATE TABLE vitals (id BLOB PRIMARY KEY) STRICT;")
 
     open_database(path, later).close()
 
     assert (tmp_path / f"doctor.db.before-v{len(later)}").exists()
     with pytest.raises(StorageError):
         open_database(path, MIGRATIONS)  # an old program on a newer database
+
+
+def test_a_database_of_the_first_version_is_brought_to_this_one(tmp_path: Path) -> None:
+    """What it held is there, the new table is too, and a copy was made before."""
+    path = tmp_path / "doctor.db"
+    with closing(open_database(path, MIGRATIONS[:1])) as db:
+        db.execute(PATIENT, ("anna", "f", "active"))
+
+    with closing(open_database(path, MIGRATIONS)) as db:
+        assert db.execute("SELECT patient_id FROM patients").fetchall() == [("anna",)]
+        assert db.execute("SELECT count(*) FROM reports").fetchone() == (0,)
+    assert (tmp_path / f"doctor.db.before-v{len(MIGRATIONS)}").exists()
 
 
 def test_a_key_has_one_id(db: sqlite3.Connection) -> None:

@@ -61,3 +61,20 @@ def test_nobody_uses_up_what_others_may_spend() -> None:
         pass
 
     assert budget.spend("quiet", 100_000)
+
+
+def test_a_quarter_of_the_limit_is_a_crowd_but_never_a_few() -> None:
+    """From then on newcomers show a cookie first."""
+    door, small = DoorKeeper(400, 400), DoorKeeper(8, 8)
+    for _ in range(100):
+        door.enter("a")
+    for _ in range(8):
+        small.enter("a")
+
+    seen = [door.crowded, small.crowded]
+    door.enter("a")
+    seen.append(door.crowded)
+    door.leave("a")
+    seen.append(door.crowded)
+
+    assert seen == [False, False, True, False]

@@ -14,8 +14,8 @@ from shared.protocol.connection import HANDSHAKE_DEADLINE
 from shared.protocol.epochs import Epoch
 from shared.protocol.events import Disconnected, Dropped, EpochBegun, Failed
 from shared.wire.checks import PeerError
-from shared.wire.messages import SignedMessage, Stream, TargetKind
-from shared.wire.opcodes import DisconnectReason
+from shared.wire.messages import Position, ResendRequest, SignedMessage, Stream, TargetKind
+from shared.wire.opcodes import DisconnectReason, Opcode
 from tests.doctor_bench import BELL, EVERYONE, LOG, ME, Device, Doctor, on_a_loop, running
 from tests.protocol_bench import frame_of
 
@@ -40,6 +40,12 @@ def readable(leaver: Device, frames: list[bytes]) -> int:
 def epochs_of(doctor: Doctor, group: str = "everyone") -> int:
     """How many epochs have begun."""
     return doctor.fanout.groups[group].epoch_number
+
+
+def keep_quiet(device: Device) -> None:
+    """Let a device not ask for what it lacks."""
+    assert device.stream is not None
+    device.stream.connection._asked_at = 1 << 62
 
 
 async def spoil(doctor: Doctor, number: int) -> None:
@@ -463,6 +469,7 @@ async def test_what_stays_unreceipted_is_sent_again_as_direct(tmp_path: Path) ->
         stream = anna.stream
         assert stream is not None
         stream.connection._epochs = lost
+        keep_quiet(anna)
         texts = ["one", "two", "three"]
         numbers = [(await doctor.broadcast(text)).number for text in texts]
         await anna.until(lambda it: it.count(Dropped) == 3)
@@ -553,6 +560,7 @@ async def test_a_removed_member_is_sent_again_what_it_did_not_receipt(tmp_path: 
         anna = await doctor.device("anna", "ward")
         assert anna.stream is not None
         anna.stream.connection._epochs = anna.connection()._epochs
+        keep_quiet(anna)
         owed = await doctor.broadcast("owed", "ward")
         await anna.until(lambda it: it.count(Dropped) == 1)
         await commands.remove_member("ward", "anna", ME)
@@ -772,3 +780,91 @@ async def test_what_one_cursor_has_not_passed_is_kept(tmp_path: Path) -> None:
         assert group.log.end - group.log.base == 1
         doctor.session(slow).stream.resume_writing()
         await slow.until(lambda device: device.bodies() == [b"one"], "the message")
+
+
+# What a device says that it lacks
+
+
+@on_a_loop
+async def test_a_gap_is_healed_at_once(tmp_path: Path) -> None:
+    """The device asks, and is sent what it was sent before, in order; no ten seconds have to pass."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        assert anna.stream is not None
+        whole, anna.stream.connection._epochs = anna.stream.connection._epochs, anna.connection()._epochs
+        keep_quiet(anna)
+        await doctor.broadcast("one")
+        await anna.until(lambda it: it.count(Dropped) == 1)
+        anna.stream.connection._epochs, anna.stream.connection._asked_at = whole, None
+
+        last = await doctor.broadcast("two")
+        await doctor.delivered(anna, last.number)
+
+        assert anna.bodies() == [b"one", b"two"]
+        assert LOG.find("sent again on request", patient="anna", reason="gap", result="missing")
+
+
+@on_a_loop
+async def test_a_device_without_the_key_names_it_and_is_healed(tmp_path: Path) -> None:
+    """The doctor learns which epoch it holds for that device, and sends the message itself."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        assert anna.stream is not None
+        anna.stream.connection._epochs = anna.connection()._epochs
+
+        await doctor.delivered(anna, (await doctor.broadcast("one")).number)
+
+        assert anna.bodies() == [b"one"]
+        (entry,) = LOG.find("sent again on request", patient="anna", reason="unknown key")
+        assert entry["epoch"] == epochs_of(doctor)
+
+
+@on_a_loop
+async def test_questions_are_answered_once_a_second(tmp_path: Path) -> None:
+    """A device cannot make the doctor read and seal without end."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        last = await doctor.broadcast("one")
+        await doctor.delivered(anna, last.number)
+        for _ in range(50):
+            ask(anna, EVERYONE, 0)
+
+        await doctor.delivered(anna, (await doctor.broadcast("two")).number)
+
+        assert len(LOG.find("sent again on request", patient="anna")) == 1
+
+
+@on_a_loop
+async def test_v090_a_question_from_beyond_what_was_issued_ends_the_connection(tmp_path: Path) -> None:
+    """It may be a restored backup of ours, as an impossible receipt may."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        last = await doctor.broadcast("one")
+        await doctor.delivered(anna, last.number)
+
+        ask(anna, EVERYONE, last.number + 1)
+
+        await anna.gone()
+        assert LOG.find("refused", check="V-090", patient="anna")
+
+
+@on_a_loop
+async def test_a_stranger_to_a_stream_is_sent_nothing_of_it(tmp_path: Path) -> None:
+    """And the doctor is told why."""
+    async with running(tmp_path) as doctor:
+        await doctor.gateway.commands.create_group("ward", ME)
+        anna = await doctor.device("anna")
+
+        ask(anna, WARD, 0)
+
+        await LOG.until("cannot send again: not a recipient", patient="anna", stream="group:ward")
+        assert anna.closed == 0
+        assert anna.bodies("ward") == []
+
+
+def ask(device: Device, stream: Stream, position: int) -> None:
+    """Send a RESEND_REQUEST whatever the device lacks."""
+    assert device.stream is not None
+    request = ResendRequest(b"", [Position(stream, position, [])])
+    device.stream.connection._send_record(Opcode.RESEND_REQUEST, request)
+    device.stream.flush()

@@ -457,6 +457,31 @@ async def test_one_address_has_so_many_unfinished_handshakes(tmp_path: Path) -> 
 
 
 @on_a_loop
+async def test_a_crowded_door_asks_for_a_cookie_and_admits_who_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cookie costs one more connection; sessions that stand are not asked, and without a crowd nobody is."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        monkeypatch.setattr(door.DoorKeeper, "NEVER_CROWDED", 2)
+        monkeypatch.setattr(doctor.house.door, "_limit", 8)
+        idle = [await Raw.open(doctor) for _ in range(3)]
+        await BELL.until(lambda: doctor.house.door._total == 3)
+        bert = Device(await doctor.invite("bert"))
+
+        await bert.connect(doctor.gateway.port)
+        await bert.gone()
+        assert bert.hello is not None
+        assert bert.alerts == []
+        await doctor.connect(bert)
+        await doctor.attached(bert)
+
+        assert anna.closed == 0
+        for raw in idle:
+            await raw.close()
+
+
+@on_a_loop
 async def test_a_handshake_has_a_deadline(tmp_path: Path) -> None:
     """Who connects and says nothing is told `busy` and cut."""
     async with running(tmp_path, handshake_deadline_s=0.05) as doctor:

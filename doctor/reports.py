@@ -1,0 +1,68 @@
+"""What patients report: kept sealed, each exactly once, acknowledged when it is on the disk and not before.
+
+A device sends a report again, under the same id, until it has heard that it is kept; the id makes the second copy
+harmless. Reports of one session that come in while a commit is under way share the next one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from shared.storage.sealed import Sealer
+from shared.wire.messages import Report, ReportKind
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReport:
+    """One report. Times in milliseconds since the Unix epoch: by the device's clock, and by ours."""
+
+    patient_id: str
+    report_id: bytes
+    kind: ReportKind
+    created: int
+    received: int
+    body: bytes
+
+
+class Reports:
+    """Keeps reports and gives them back.
+
+    Args:
+        sealer: seals bodies at rest.
+    """
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+
+    def store(self, db: sqlite3.Connection, patient_id: str, report: Report, now: int) -> bytes:
+        """Keep a report, inside the caller's transaction; one that is known stays as it is. Returns its id."""
+        sealed = self._sealer.seal("reports", "body", _row(patient_id, report.report_id), report.body)
+        db.execute(
+            "INSERT OR IGNORE INTO reports VALUES (?, ?, ?, ?, ?, ?)",
+            (patient_id, report.report_id, int(report.kind), report.created, now, sealed),
+        )
+        return report.report_id
+
+    def of_patient(self, db: sqlite3.Connection, patient_id: str, limit: int) -> list[StoredReport]:
+        """The newest reports of a patient, newest first.
+
+        Raises:
+            StorageError: a body does not open.
+        """
+        rows = db.execute(
+            "SELECT patient_id, report_id, kind, created, received, body FROM reports"
+            " WHERE patient_id = ? ORDER BY received DESC, report_id LIMIT ?",
+            (patient_id, limit),
+        )
+        return [self._open(*row) for row in rows]
+
+    def _open(
+        self, patient_id: str, report_id: bytes, kind: int, created: int, received: int, sealed: bytes
+    ) -> StoredReport:
+        body = self._sealer.open("reports", "body", _row(patient_id, report_id), sealed)
+        return StoredReport(patient_id, report_id, ReportKind(kind), created, received, body)
+
+
+def _row(patient_id: str, report_id: bytes) -> bytes:
+    return patient_id.encode() + b"/" + report_id
