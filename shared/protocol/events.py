@@ -87,6 +87,14 @@ class MessageReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeated:
+    """Patient: a DIRECT brought a number that is known already, so its receipt has not reached the doctor."""
+
+    stream: Stream
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """Patient: a broadcast was dropped without any effect; the session goes on.
 
@@ -136,6 +144,7 @@ Event = (
     | Confirmed
     | EpochBegun
     | MessageReceived
+    | Repeated
     | Dropped
     | Alerted
     | Disconnected

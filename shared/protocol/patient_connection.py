@@ -18,6 +18,7 @@ from shared.protocol.events import (
     Dropped,
     EpochBegun,
     MessageReceived,
+    Repeated,
 )
 from shared.protocol.patient_handshake import Hello, Identity, Request
 from shared.protocol.transitions import Role, State, Step
@@ -49,10 +50,11 @@ class PatientConnection(Connection):
     Args:
         identity: who this is and whom it trusts.
         reader: judges the doctor's envelopes.
-        positions: how far the inbox has come in each stream. The first RECEIPT acknowledges them, so they are what is
-            committed. Two connections that read into one inbox may share them or have their own, as the inbox
-            ignores what it has.
+        positions: how far the inbox has come in each stream: what is committed. Two connections that read into one inbox
+            may share them or have their own, as the inbox ignores what it has.
         random: entropy, `random(n)` returns n bytes.
+        report: what the first RECEIPT says, asked for when it goes out; at most 256 positions. None: `positions`, in
+            which nothing has expired unshown.
     """
 
     def __init__(
@@ -62,12 +64,14 @@ class PatientConnection(Connection):
         positions: Positions,
         now: Instant,
         random: Callable[[int], bytes],
+        report: Callable[[], Sequence[Position]] | None = None,
     ) -> None:
         super().__init__(Role.PATIENT, now)
         self._identity = identity
         self._reader = reader
         self._positions = positions
         self._random = random
+        self._report = report or self._all_positions
         self._epochs = HeldEpochs()
         self._doctor_alert_key: bytes | None = None
         hello = patient_handshake.start(identity, random)
@@ -121,9 +125,10 @@ class PatientConnection(Connection):
         self._outgoing.append(verifier)
         self._trace(Direction.RECEIVED, AuthResponse, frame.data, checks)
         self._trace(Direction.SENT, SessionVerifier, verifier)
-        self.acknowledge(
-            [Position(stream, self._positions[stream], []) for stream in self._positions.streams()]
-        )
+        self.acknowledge(self._report())
+
+    def _all_positions(self) -> list[Position]:
+        return [Position(stream, self._positions[stream], []) for stream in self._positions.streams()]
 
     def _open_sealed_alert(self, sealed: bytes) -> Alerted:
         if self._doctor_alert_key is None:
@@ -163,6 +168,8 @@ class PatientConnection(Connection):
         if following:
             self._positions.raise_to(envelope.stream, envelope.number)
             self._events.append(MessageReceived(envelope, body, direct=True))
+        else:
+            self._events.append(Repeated(envelope.stream, envelope.number))
 
     def _receive_broadcast(self, step: Step, frame: Frame, now: Instant) -> None:
         """A broadcast that fails is dropped, and the session goes on.
