@@ -43,6 +43,7 @@ class Link:
         self.established = False
         self.verifier_sent = False
         self.ending: Ending = None
+        self.reported: Sequence[Position] = ()  # what its first RECEIPT said
         self._on_event = on_event
         self._stream: Stream[PatientConnection] | None = None
         self._settled = asyncio.Event()
@@ -65,6 +66,8 @@ class Link:
             self._end(Unreachable(f"no answer within {CONNECT_TIMEOUT_S:g} s"))
         except OSError as error:
             self._end(Unreachable(_cause(error)))
+        if self.ending is not None:  # `abort` while there was nothing to cut yet
+            self.abort()
         try:
             await self._settled.wait()
         except asyncio.CancelledError:
@@ -106,7 +109,7 @@ class Link:
                 self.abort()
 
     def abort(self, ending: Ending = None) -> None:
-        """Cut the connection now."""
+        """Cut the connection now, or as soon as there is one."""
         self.ending = self.ending or ending
         if self._stream is not None:
             self._stream.abort()
@@ -123,10 +126,10 @@ class Link:
             self._on_event(self, event)
 
     def _lost(self) -> None:
-        self._end(self.ending)
+        self._end(None)
 
     def _end(self, ending: Ending) -> None:
-        self.ending = ending
+        self.ending = self.ending or ending
         self._closed.set()
         self._settled.set()
 

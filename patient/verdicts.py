@@ -158,6 +158,11 @@ _AUTHENTIC = {
         Reason.INVITATION_USED,
         "The invitation has been used already. Ask the doctor for a new one, and tell it if that was not you.",
     ),
+    AlertCode.BUSY: (
+        Reason.BUSY,
+        "The doctor at {at.address} is busy, or turns {at.patient_id} away for a minute because its sessions replaced one "
+        "another too often. It will be asked again. Does a second copy of this device run somewhere?",
+    ),
 }
 _HINTS = {
     AlertCode.UNSUPPORTED: (
