@@ -209,7 +209,10 @@ class Visit:
         roster.put(admission.member)
         if admission.invitation_id is not None:
             roster.set_uses(admission.invitation_id, admission.uses_left)
-        if self.stream.open and not self.stream.connection.ended:
+        if not self.stream.open or self.stream.connection.ended:
+            # The disk took longer than the handshake may; the patient is in, and its next connection is admitted at once.
+            _log.warning("admitted after its connection had ended", patient=verified.patient_id)
+        else:
             self._leave_door()
             suite = SUITES[verified.suite].name
             session = Session(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +17,7 @@ from patient.identity import DeviceHome, DeviceIdentity
 from patient.inbox import Inbox, StoredMessage
 from patient.link import Link
 from patient.notices import Tell
-from patient.receipts import DueReceipts
+from patient.receipts import DueReceipts, receipts
 from patient.settings import PatientSettings
 from patient.verdicts import Ending, InboxFailed, Reason, Situation, Verdict, judge
 from shared.crypto.secret import Random
@@ -27,16 +27,19 @@ from shared.net.stream import clock
 from shared.protocol.events import (
     Alerted,
     Confirmed,
+    Disconnected,
     Dropped,
     EpochBegun,
     Event,
     Failed,
     MessageReceived,
+    Repeated,
     Traced,
 )
 from shared.protocol.patient_connection import PatientConnection
 from shared.storage.sealed import Sealer
-from shared.wire.messages import Stream, TargetKind
+from shared.wire.messages import Position, Stream, TargetKind
+from shared.wire.opcodes import AlertCode
 
 _log = get_logger("device")
 
@@ -64,7 +67,7 @@ class Device:
         identity: the content of its identity file.
         tell: where notices go.
 
-    `may_be_admitted`: a SESSION_VERIFIER went out, and no sealed refusal came back.
+    `may_be_admitted`: a SESSION_VERIFIER went out, and no sealed refusal of the admission came back.
     """
 
     def __init__(
@@ -82,10 +85,11 @@ class Device:
         self._tell = tell
         self._random = conditions.random
         self._suite = identity.suite_for(settings.suite)
-        self._reader = identity.reader()
+        self._reader = identity.reader(settings.clock_window_s)
         sealer = Sealer(identity.storage_key, conditions.random)
         self._inbox = Inbox(home.inbox_file, sealer, self._applied, self._not_applied)
         self._due = DueReceipts()
+        self._reported: Sequence[Position] = ()  # by the first RECEIPT of the last confirmed session
         self._receipts: asyncio.Handle | None = None
         self._links: list[Link] = []  # in the order of their beginning; two while a session is renewed
 
@@ -110,12 +114,18 @@ class Device:
             UserError: an address is no address.
             StorageError: the inbox cannot be read.
         """
+        for link in self._links:
+            if (verdict := self.verdict(link)).final:
+                return verdict  # another connection would undo what the doctor has just said
         if not self._links:
             await self._inbox.reload()
         most_telling: Verdict | None = None
         for address in self._settings.doctor_addresses or self.identity.doctor.addresses:
-            link = Link(address, self._inbox.positions(), self._handle)
-            if await self._open(link):
+            if self._inbox.failed:
+                # It takes nothing before it is read again, which has to wait until the last session is gone.
+                return most_telling or Verdict(Reason.STORAGE, "This device could not store a message.")
+            link = await self._attempt(address)
+            if link.established:
                 await self._forget_invitation()
                 return link
             verdict = self.verdict(link)
@@ -147,6 +157,15 @@ class Device:
 
     # Connections
 
+    async def _attempt(self, address: str) -> Link:
+        """One connection to an address; where a busy doctor asks for a cookie, a second one that brings it."""
+        link = Link(address, self._inbox.positions(), self._handle)
+        await self._open(link)
+        if link.retry is not None:
+            link = Link(address, self._inbox.positions(), self._handle, link.retry)
+            await self._open(link)
+        return link
+
     async def _open(self, link: Link) -> bool:
         self._links.append(link)
         established = False
@@ -161,7 +180,15 @@ class Device:
 
     def _new_connection(self, link: Link) -> PatientConnection:
         identity = self.identity.for_handshake(self._suite, self._settings.clock_window_s)
-        return PatientConnection(identity, self._reader, link.positions, clock(), self._random)
+        report = partial(self._report, link)
+        return PatientConnection(
+            identity, self._reader, link.positions, clock(), self._random, report, link.hello
+        )
+
+    def _report(self, link: Link) -> Sequence[Position]:
+        """What the first RECEIPT says: as much as fits one. The rest goes out when the session is confirmed."""
+        link.reported = next(receipts(self._inbox.expired(), self._inbox.position), [])
+        return link.reported
 
     async def _forget_invitation(self) -> None:
         """The first admission: the invitation's secret has done its work."""
@@ -185,6 +212,8 @@ class Device:
         elif isinstance(event, EpochBegun):
             self._inbox.begin(Stream(TargetKind.GROUP, event.group), event.start)
             self._tell(notices.Epoch(event.group, event.epoch))
+        elif isinstance(event, Repeated):
+            self._acknowledge_again(event)
         elif isinstance(event, Traced):
             checks = tuple(check.number for check in event.checks)
             self._tell(
@@ -192,8 +221,13 @@ class Device:
             )
         elif isinstance(event, Confirmed):
             self._established(link)
+        elif isinstance(event, Disconnected):
+            if self.verdict(link).final:  # then a renewal that is under way must not bring this device back
+                for other in self._links:
+                    if other is not link:
+                        other.abort(event)
         elif isinstance(event, Dropped):
-            # The doctor sends again what stays unreceipted; until then later messages of the stream are dropped too.
+            # The connection has asked for what is missing; until it comes, later messages of the stream are dropped too.
             _log.warning(
                 "broadcast dropped", check=event.check.number, cause=event.detail, stream=str(event.stream)
             )
@@ -206,6 +240,19 @@ class Device:
                 self.identity.patient_id, self.identity.doctor.doctor_id, self._suite.name, link.address
             )
         )
+        # The doctor's first record says that it has the first RECEIPT. Should it fall in this very moment it may not have
+        # stored it: so what one session's RECEIPT said counts as known when the next session's has said it again.
+        self._inbox.note_receipted(self._reported)
+        self._reported = link.reported
+        # A receipt that went out on the session which this one replaces may be lost: everything is told once more.
+        for stream, expired in self._inbox.expired().items():
+            self._due.add(stream, expired)
+        self._schedule_receipts()
+
+    def _acknowledge_again(self, event: Repeated) -> None:
+        expired = self._inbox.expired().get(event.stream, [])
+        # The doctor repeats in order, from the first number it has no receipt for: what is below is known to it.
+        self._due.add(event.stream, [number for number in expired if number >= event.number])
         self._schedule_receipts()
 
     # The inbox
@@ -213,7 +260,7 @@ class Device:
     def _applied(self, message: StoredMessage) -> None:
         for link in self._links:
             link.positions.raise_to(message.stream, message.number)
-        self._due.add(message)
+        self._due.add(message.stream, [message.number] if message.body is None else [])
         self._schedule_receipts()
         if message.body is None:
             _log.info("message expired", stream=str(message.stream), number=message.number)
@@ -239,6 +286,11 @@ class Device:
                 return
 
 
+_NOT_ADMITTED = frozenset({AlertCode.INVITATION_EXPIRED, AlertCode.INVITATION_USED, AlertCode.REVOKED})
+"""Codes of checks that are only ever applied before the admission or by it. BUSY, CLOCK and MALFORMED may be sent while the
+admission is still under way, and REFUSED (V-090) behind it."""
+
+
 def _refused_for_certain(ending: Ending) -> bool:
     """Whether the doctor has said, and nobody else can have, that it does not admit this device."""
-    return isinstance(ending, Alerted) and ending.authentic
+    return isinstance(ending, Alerted) and ending.authentic and ending.code in _NOT_ADMITTED

@@ -22,14 +22,14 @@ class ExitCode(IntEnum):
         member.meaning = meaning
         return member
 
-    OK = 0, "it did what it was asked to, or was asked to stop"
+    OK = 0, "it did what it was asked to, was asked to stop, or was retired by the doctor"
     UNEXPECTED = 1, "something unexpected; the last line says what"
     USAGE = 2, "a setting or an argument is wrong"
     INVITATION = 3, "the invitation is expired, used up, refused or unreadable"
     WRONG_DOCTOR = 4, "whoever answered does not hold the key that this device pinned"
     CLOCK = 5, "this device's clock and the doctor's are too far apart"
     SUITE = 6, "the doctor does not allow the suite that this device asks for"
-    REVOKED = 7, "the doctor has revoked or retired this device"
+    REVOKED = 7, "the doctor has revoked this device"
     NOT_ENROLLED = 8, "no doctor knows this device; enrol it first"
     UNREACHABLE = 9, "the doctor cannot be reached or is not ready"
 

@@ -114,7 +114,7 @@ class DeviceIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             clock_window=round(clock_window_s * SECOND),
         )
 
-    def reader(self) -> Reader:
+    def reader(self, clock_window_s: float) -> Reader:
         """What judges the doctor's messages; those are signed with its ECDSA key whatever the suite."""
         key = self.signing_key
         return Reader(
@@ -122,6 +122,7 @@ class DeviceIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             fingerprint(key.algorithm, key.public),
             self.doctor.doctor_id,
             self.doctor.key(Algorithm.ECDSA_P256),
+            round(clock_window_s * SECOND),
         )
 
     def admitted(self) -> DeviceIdentity:

@@ -14,17 +14,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 from shared.errors import StorageError
+from shared.logs import get_logger
 from shared.protocol.envelopes import Positions
 from shared.protocol.events import MessageReceived
 from shared.storage.sealed import Sealer
 from shared.storage.sqlite import Writer, open_reader
-from shared.wire.messages import Stream, TargetKind
+from shared.wire.messages import Position, Stream, TargetKind
+
+_log = get_logger("inbox")
 
 _MIGRATIONS = (
     """
@@ -44,6 +48,9 @@ _MIGRATIONS = (
         last INTEGER NOT NULL,
         PRIMARY KEY (kind, name)
     ) STRICT, WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE positions ADD COLUMN receipted INTEGER NOT NULL DEFAULT 0; -- up to here the doctor knows what had expired
     """,
 )
 
@@ -84,6 +91,8 @@ class Inbox:
         self._on_failed = on_failed
         self._committed: dict[Stream, int] = {}
         self._submitted: dict[Stream, int] = {}
+        self._expired: dict[Stream, list[int]] = {}  # behind `receipted`
+        self._failed = False
 
     async def __aenter__(self) -> Inbox:
         await self._writer.start()
@@ -102,22 +111,47 @@ class Inbox:
     async def reload(self) -> None:
         """Wait for all jobs, then start again from what the disk holds; only while no connection is open. Raises StorageError."""
         try:
-            self._committed = await self._writer.submit(_read_positions)
+            self._committed, self._expired = await self._writer.submit(_read_positions)
         except sqlite3.Error as error:
             raise StorageError(f"{self._path} is no inbox: {error}") from error
         self._submitted = dict(self._committed)
+        self._failed = False
 
     async def settle(self) -> None:
         """Wait until all jobs so far are committed or have failed. Raises StorageError."""
         await self._writer.submit(lambda _: None)
 
+    @property
+    def failed(self) -> bool:
+        """Whether a job was not stored since the last `reload`: until then no connection may read into this inbox."""
+        return self._failed
+
     def positions(self) -> Positions:
-        """The committed positions, for a new connection: its first RECEIPT will acknowledge them."""
+        """The committed positions, for a new connection."""
         return Positions(self._committed)
 
     def position(self, stream: Stream) -> int:
         """The committed position in one stream."""
         return self._committed.get(stream, 0)
+
+    def expired(self) -> dict[Stream, list[int]]:
+        """Every stream, with the numbers in it that were not shown, as far as the doctor may not know of them."""
+        return {stream: list(self._expired.get(stream, ())) for stream in self._committed}
+
+    def note_receipted(self, positions: Sequence[Position]) -> None:
+        """The doctor has these positions, and the expired numbers up to them.
+
+        Where that cannot be stored it is told once more after the next start, which costs a few bytes.
+        """
+        rows = []
+        for position in positions:
+            numbers = self._expired.get(position.stream, [])
+            behind = [number for number in numbers if number > position.last]
+            if len(behind) < len(numbers):
+                self._expired[position.stream] = behind
+                rows.append((position.last, int(position.stream.kind), position.stream.name))
+        if rows:
+            self._writer.submit_nowait(partial(_write_receipted, rows=rows)).add_done_callback(_note_failure)
 
     def begin(self, stream: Stream, start: int) -> None:
         """Note where the doctor says that this device's part of a stream starts."""
@@ -147,6 +181,8 @@ class Inbox:
 
         def committed(_: None) -> None:
             self._committed[stream] = position
+            if message is not None and message.body is None:
+                self._expired.setdefault(stream, []).append(message.number)
             if message is not None:
                 self._on_applied(message)
 
@@ -156,6 +192,7 @@ class Inbox:
     def _settled(self, job: asyncio.Future[None]) -> None:
         error = job.exception()
         if error is not None:
+            self._failed = True
             self._on_failed(error)
 
 
@@ -183,9 +220,28 @@ def read(path: Path, sealer: Sealer) -> list[StoredMessage]:
     return messages
 
 
-def _read_positions(connection: sqlite3.Connection) -> dict[Stream, int]:
+def _read_positions(connection: sqlite3.Connection) -> tuple[dict[Stream, int], dict[Stream, list[int]]]:
+    """The last number of each stream, and the expired numbers behind what is receipted."""
     rows = connection.execute("SELECT kind, name, last FROM positions").fetchall()
-    return {Stream(TargetKind(kind), name): last for kind, name, last in rows}
+    expired: dict[Stream, list[int]] = {}
+    for kind, name, number in connection.execute(
+        "SELECT kind, name, number FROM positions JOIN messages USING (kind, name)"
+        " WHERE number > receipted AND body IS NULL ORDER BY number"
+    ):
+        expired.setdefault(Stream(TargetKind(kind), name), []).append(number)
+    return {Stream(TargetKind(kind), name): last for kind, name, last in rows}, expired
+
+
+def _write_receipted(connection: sqlite3.Connection, rows: list[tuple[int, int, str]]) -> None:
+    connection.executemany(
+        "UPDATE positions SET receipted = max(receipted, ?) WHERE kind = ? AND name = ?", rows
+    )
+
+
+def _note_failure(job: asyncio.Future[None]) -> None:
+    error = job.exception()
+    if error is not None:
+        _log.warning("receipted positions not stored", cause=str(error))
 
 
 def _advance(connection: sqlite3.Connection, stream: Stream, base: int, position: int) -> None:
@@ -196,7 +252,7 @@ def _advance(connection: sqlite3.Connection, stream: Stream, base: int, position
         # What this job builds on was not stored; see the module's docstring.
         raise StorageError(f"{stream}: {position} was not stored, since {base} before it was not")
     connection.execute(
-        "INSERT INTO positions VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET last = excluded.last",
+        "INSERT INTO positions (kind, name, last) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET last = excluded.last",
         (*key, position),
     )
 

@@ -14,8 +14,9 @@ from patient.verdicts import Ending, Unreachable
 from shared.errors import UserError
 from shared.net.stream import Stream
 from shared.protocol.envelopes import Positions
-from shared.protocol.events import Alerted, Confirmed, Disconnected, Event, Failed, Traced
+from shared.protocol.events import Alerted, Confirmed, Disconnected, Event, Failed, RetryAsked, Traced
 from shared.protocol.patient_connection import PatientConnection
+from shared.protocol.patient_handshake import Hello
 from shared.protocol.transitions import State
 from shared.wire.messages import Position
 from shared.wire.opcodes import DisconnectReason, Opcode
@@ -35,14 +36,27 @@ class Link:
         address: host and port, as the user knows them.
         positions: the inbox's, copied.
         on_event: called with every event, in order.
+        hello: the greeting that a busy doctor has asked to come again with.
+
+    Attributes:
+        retry: the greeting to come again with, where the doctor asked for it on this connection.
     """
 
-    def __init__(self, address: str, positions: Positions, on_event: Callable[[Link, Event], None]) -> None:
+    def __init__(
+        self,
+        address: str,
+        positions: Positions,
+        on_event: Callable[[Link, Event], None],
+        hello: Hello | None = None,
+    ) -> None:
         self.address = address
         self.positions = positions
         self.established = False
         self.verifier_sent = False
         self.ending: Ending = None
+        self.hello = hello
+        self.retry: Hello | None = None
+        self.reported: Sequence[Position] = ()  # what its first RECEIPT said
         self._on_event = on_event
         self._stream: Stream[PatientConnection] | None = None
         self._settled = asyncio.Event()
@@ -65,6 +79,8 @@ class Link:
             self._end(Unreachable(f"no answer within {CONNECT_TIMEOUT_S:g} s"))
         except OSError as error:
             self._end(Unreachable(_cause(error)))
+        if self.ending is not None:  # `abort` while there was nothing to cut yet
+            self.abort()
         try:
             await self._settled.wait()
         except asyncio.CancelledError:
@@ -106,7 +122,7 @@ class Link:
                 self.abort()
 
     def abort(self, ending: Ending = None) -> None:
-        """Cut the connection now."""
+        """Cut the connection now, or as soon as there is one."""
         self.ending = self.ending or ending
         if self._stream is not None:
             self._stream.abort()
@@ -117,16 +133,18 @@ class Link:
                 self.ending = self.ending or event
             elif isinstance(event, Traced):
                 self.verifier_sent = self.verifier_sent or event.opcode == Opcode.SESSION_VERIFIER
+            elif isinstance(event, RetryAsked):
+                self.retry = event.hello
             elif isinstance(event, Confirmed):
                 self.established = True
                 self._settled.set()
             self._on_event(self, event)
 
     def _lost(self) -> None:
-        self._end(self.ending)
+        self._end(None)
 
     def _end(self, ending: Ending) -> None:
-        self.ending = ending
+        self.ending = self.ending or ending
         self._closed.set()
         self._settled.set()
 

@@ -1,44 +1,60 @@
-"""Which acknowledgements are due: one RECEIPT for all that was committed since the last, cumulative per stream.
+"""Which acknowledgements are due, and how they are put into RECEIPTs: cumulative per stream, the expired numbers named.
 
-Law: numbers get here only after their commit. A receipt is bounded, whatever came in while there was no session.
+Law: numbers get here only after their commit. A receipt is bounded, whatever came in while there was no session. Whatever a
+position covers and the doctor has not heard of counts as shown, so an expired number stands in the first receipt that covers it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from patient.inbox import StoredMessage
 from shared.wire.messages import Position, Stream
 
-STREAMS_PER_RECEIPT = 64
+STREAMS_PER_RECEIPT = 256
 EXPIRED_PER_RECEIPT = 1024
 
 
 class DueReceipts:
-    """Streams in which something was committed since the last receipt, with the numbers that had expired."""
+    """Streams whose position is to be told, each with the numbers that had expired."""
 
     def __init__(self) -> None:
-        self._due: dict[Stream, list[int]] = {}
+        self._due: dict[Stream, set[int]] = {}
 
-    def add(self, message: StoredMessage) -> None:
-        """A message was committed."""
-        expired = self._due.setdefault(message.stream, [])
-        if message.body is None:
-            expired.append(message.number)
+    def add(self, stream: Stream, expired: Iterable[int] = ()) -> None:
+        """The position of a stream is to be told, and that these numbers up to it had expired."""
+        self._due.setdefault(stream, set()).update(expired)
 
     def take(self, position: Callable[[Stream], int]) -> Iterator[list[Position]]:
-        """The positions of each RECEIPT that is due; what was yielded is due no more. `position`: the inbox's."""
-        while self._due:
-            yield self._take_one(position)
+        """The positions of each RECEIPT that is due; they are due no more. `position`: the inbox's."""
+        due, self._due = self._due, {}
+        return receipts(due, position)
 
-    def _take_one(self, position: Callable[[Stream], int]) -> list[Position]:
-        room = EXPIRED_PER_RECEIPT
-        positions = []
-        for stream in list(self._due)[:STREAMS_PER_RECEIPT]:
-            expired = self._due.pop(stream)
-            now, later = expired[:room], expired[room:]
-            room -= len(now)
-            positions.append(Position(stream, position(stream), now))
-            if later:
-                self._due[stream] = later
-        return positions
+
+def receipts(
+    expired: Mapping[Stream, Iterable[int]], position: Callable[[Stream], int]
+) -> Iterator[list[Position]]:
+    """The positions of each RECEIPT that tells where these streams stand, in the order in which they are to be sent.
+
+    Args:
+        expired: every stream, with the numbers that were not shown.
+        position: the last committed number of a stream.
+    """
+    receipt: list[Position] = []
+    room = EXPIRED_PER_RECEIPT
+    for stream, numbers in expired.items():
+        for part in _parts(stream, sorted(numbers), position(stream)):
+            if len(receipt) == STREAMS_PER_RECEIPT or len(part.expired) > room:
+                yield receipt
+                receipt, room = [], EXPIRED_PER_RECEIPT
+            receipt.append(part)
+            room -= len(part.expired)
+    if receipt:
+        yield receipt
+
+
+def _parts(stream: Stream, expired: list[int], last: int) -> Iterator[Position]:
+    """One position where the numbers fit a receipt; else several, none of which reaches beyond the numbers it names."""
+    while len(expired) > EXPIRED_PER_RECEIPT:
+        part, expired = expired[:EXPIRED_PER_RECEIPT], expired[EXPIRED_PER_RECEIPT:]
+        yield Position(stream, part[-1], part)
+    yield Position(stream, last, expired)

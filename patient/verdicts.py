@@ -42,7 +42,7 @@ class Reason(Enum):
 
 EXIT_CODES = {
     Reason.REVOKED: ExitCode.REVOKED,
-    Reason.RETIRED: ExitCode.REVOKED,
+    Reason.RETIRED: ExitCode.OK,  # no failure: what starts devices again after one must not undo a retirement
     Reason.INVITATION_EXPIRED: ExitCode.INVITATION,
     Reason.INVITATION_USED: ExitCode.INVITATION,
     Reason.INVITATION_REFUSED: ExitCode.INVITATION,
@@ -157,6 +157,11 @@ _AUTHENTIC = {
     AlertCode.INVITATION_USED: (
         Reason.INVITATION_USED,
         "The invitation has been used already. Ask the doctor for a new one, and tell it if that was not you.",
+    ),
+    AlertCode.BUSY: (
+        Reason.BUSY,
+        "The doctor at {at.address} is busy, or turns {at.patient_id} away for a minute because its sessions replaced one "
+        "another too often. It will be asked again. Does a second copy of this device run somewhere?",
     ),
 }
 _HINTS = {

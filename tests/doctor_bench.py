@@ -226,7 +226,7 @@ class Device:
         assert envelope_key is not None
         reader = Reader(self.patient_id, self.fingerprint, self.invitation.doctor_id, envelope_key)
         return PatientConnection(
-            self.identity(), reader, self.positions, clock(), secrets.token_bytes, self.hello
+            self.identity(), reader, self.positions, clock(), secrets.token_bytes, hello=self.hello
         )
 
     async def connect(self, port: int) -> TappedStream:

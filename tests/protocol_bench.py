@@ -170,7 +170,7 @@ class Clinic:
     def patient_connection(self, device: Device, hello: Hello | None = None) -> PatientConnection:
         """The patient's side of a new connection, or with `hello` of the one that a RETRY asks for."""
         return PatientConnection(
-            device.identity, device.reader, device.positions, self.clock.now, self.random, hello
+            device.identity, device.reader, device.positions, self.clock.now, self.random, hello=hello
         )
 
     def link(self, device: Device | None = None, **options: Any) -> FakeLink:

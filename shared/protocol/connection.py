@@ -96,6 +96,10 @@ class Connection:
             return
         if self.state is State.ESTABLISHED:
             self._keep_alive(now)
+        elif self.state is State.ADMITTING:
+            # The roster's transaction may still commit. An alert would be the doctor's word that it has not: the
+            # patient would throw away the key that the roster is about to hold. Without a word it asks again.
+            self._machine.act(Act.CLOSE)  # V-008
         else:
             detail = f"still in state {self.state.value} at the deadline"
             self._fail(PeerError(Check.HANDSHAKE_DEADLINE, detail), now)  # V-008

@@ -15,6 +15,7 @@ from shared.crypto.kdf import Label
 from shared.crypto.signatures import SIGNERS, Algorithm, SigningKey, fingerprint
 from shared.errors import CryptoError
 from shared.protocol.clock import Instant
+from shared.protocol.patient_handshake import PREKEY_WINDOW
 from shared.wire import messages
 from shared.wire.checks import Check, PeerError
 from shared.wire.messages import Envelope, SignedMessage, Stream, TargetKind
@@ -70,17 +71,18 @@ def sign(
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Patient: who it is and which doctor it believes."""
+    """Patient: who it is, which doctor it believes, and by how many milliseconds their clocks may differ."""
 
     patient_id: str
     patient_fingerprint: str
     doctor_id: str
     doctor_key: bytes  # ECDSA P-256, 65 bytes, pinned
+    clock_window: int = PREKEY_WINDOW
 
     def verify(
         self, message: SignedMessage, group: str | None, now: Instant
     ) -> tuple[Envelope, bytes | None]:
-        """The envelope, and the body unless it has expired. Position in the stream is judged by `Positions`.
+        """The envelope, and the body unless it has expired by either clock. Position in the stream is judged by `Positions`.
 
         Args:
             group: the group whose key opened the message; None for a DIRECT, which the session's key opened.
@@ -104,7 +106,8 @@ class Reader:
             raise PeerError(Check.ENVELOPE_TARGET, detail)  # V-082
         expired = now.wall > envelope.expires
         if message.body is None:
-            if not expired:
+            # The doctor left it out by its own clock, which may be ahead of this one by the window that the handshake allows.
+            if now.wall + self.clock_window <= envelope.expires:
                 raise PeerError(
                     Check.ENVELOPE_BODY_PRESENT, f"message {envelope.number} has no body"
                 )  # V-084

@@ -120,6 +120,14 @@ class MessageReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeated:
+    """Patient: a DIRECT brought a number that is known already, so its receipt has not reached the doctor."""
+
+    stream: Stream
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """Patient: a broadcast was dropped without any effect; the session goes on.
 
@@ -173,6 +181,7 @@ Event = (
     | Confirmed
     | EpochBegun
     | MessageReceived
+    | Repeated
     | Dropped
     | Alerted
     | Disconnected

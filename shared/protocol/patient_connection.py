@@ -18,6 +18,7 @@ from shared.protocol.events import (
     Dropped,
     EpochBegun,
     MessageReceived,
+    Repeated,
     ReportsReceipted,
     RetryAsked,
 )
@@ -57,10 +58,11 @@ class PatientConnection(Connection):
     Args:
         identity: who this is and whom it trusts.
         reader: judges the doctor's envelopes.
-        positions: how far the inbox has come in each stream. The first RECEIPT acknowledges them, so they are what is
-            committed. Two connections that read into one inbox may share them or have their own, as the inbox
-            ignores what it has.
+        positions: how far the inbox has come in each stream: what is committed. Two connections that read into one inbox
+            may share them or have their own, as the inbox ignores what it has.
         random: entropy, `random(n)` returns n bytes.
+        report: what the first RECEIPT says, asked for when it goes out; at most 256 positions. None: `positions`, in
+            which nothing has expired unshown.
         hello: the greeting of an earlier `RetryAsked`; None makes a new one.
     """
 
@@ -71,6 +73,7 @@ class PatientConnection(Connection):
         positions: Positions,
         now: Instant,
         random: Callable[[int], bytes],
+        report: Callable[[], Sequence[Position]] | None = None,
         hello: Hello | None = None,
     ) -> None:
         super().__init__(Role.PATIENT, now)
@@ -78,6 +81,7 @@ class PatientConnection(Connection):
         self._reader = reader
         self._positions = positions
         self._random = random
+        self._report = report or self._all_positions
         self._epochs = HeldEpochs()
         self._doctor_alert_key: bytes | None = None
         self._asked_at: int | None = None
@@ -155,9 +159,10 @@ class PatientConnection(Connection):
         self._outgoing.append(verifier)
         self._trace(Direction.RECEIVED, AuthResponse, frame.data, checks)
         self._trace(Direction.SENT, SessionVerifier, verifier)
-        self.acknowledge(
-            [Position(stream, self._positions[stream], []) for stream in self._positions.streams()]
-        )
+        self.acknowledge(self._report())
+
+    def _all_positions(self) -> list[Position]:
+        return [Position(stream, self._positions[stream], []) for stream in self._positions.streams()]
 
     def _open_sealed_alert(self, sealed: bytes) -> Alerted:
         if self._doctor_alert_key is None:
@@ -201,6 +206,8 @@ class PatientConnection(Connection):
         if following:
             self._positions.raise_to(envelope.stream, envelope.number)
             self._events.append(MessageReceived(envelope, body, direct=True))
+        else:
+            self._events.append(Repeated(envelope.stream, envelope.number))
 
     def _receive_broadcast(self, step: Step, frame: Frame, now: Instant) -> None:
         """A broadcast that fails is dropped, and the session goes on.

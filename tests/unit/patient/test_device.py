@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import secrets
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from patient import inbox
 from patient.device import Conditions, Device
+from patient.exit_codes import ExitCode
 from patient.identity import DeviceHome
 from patient.link import Link
 from patient.notices import Epoch, Established, Handshake, Message, Refused
 from patient.settings import PatientSettings
 from patient.verdicts import Reason, Verdict
 from shared.errors import StorageError
+from shared.protocol.cookies import CookieJar
 from shared.protocol.events import MessageReceived
 from shared.storage.sealed import Sealer
 from shared.wire.checks import Check
@@ -236,7 +241,7 @@ def test_what_came_before_a_restart_is_where_the_next_session_begins(
                 await session(alice)
                 doctor.last.direct(message)
                 doctor.last.direct(doctor.sign(b"twice"))
-                await doctor.until(lambda: doctor.last.receipts)
+                await doctor.until(lambda: doctor.last.receipts and doctor.last.receipts[-1][0].last == 20)
 
                 assert doctor.last.first == (Position(EVERYONE, 10, []),)
                 assert [each.body for each in heard.of(Message)] == ["once", "twice"]
@@ -362,7 +367,7 @@ def test_a_second_connection_acknowledges_only_what_is_committed(
             await doctor.until(lambda: first.closed)
             second.direct(both)
             second.direct(doctor.sign(b"to the new one"))
-            await doctor.until(lambda: len(second.receipts) == 2)
+            await doctor.until(lambda: second.receipts[-1][0].last == 20)
 
             assert [message.body for message in heard.of(Message)] == ["to both", "to the new one"]
             assert first.receipts == []
@@ -488,3 +493,266 @@ def test_a_broken_protocol_is_logged_with_its_check(
     asyncio.run(main())
 
     assert "V-001" in capfd.readouterr().err
+
+
+def lose_receipts(link: Link) -> None:
+    """From now on no receipt reaches the doctor on this connection."""
+
+    def lose(positions: Sequence[Position]) -> None:
+        pass
+
+    link.acknowledge = lose  # type: ignore[method-assign]
+
+
+def test_what_expired_is_reported_until_the_doctor_has_it(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """A connection dies before its RECEIPT: the next session's first RECEIPT covers the number, so it must name it."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor:
+            async with device(doctor, settings, heard, conditions) as alice:
+                link = await session(alice)
+                lose_receipts(link)
+                doctor.last.direct(without_body(doctor.sign(b"too late", lifetime=-60_000)))
+                doctor.last.direct(doctor.sign(b"in time"))
+                await heard.until(lambda: heard.of(Message))
+                doctor.last.stream.abort()
+                await link.closed_within(5)
+            firsts = []
+            async with device(doctor, settings, heard, conditions) as alice:
+                for _ in range(3):
+                    link = await session(alice)
+                    firsts.append(doctor.last.first)
+                    await alice.drop(link)
+            async with device(doctor, settings, heard, conditions) as alice:
+                await session(alice)
+                firsts.append(doctor.last.first)
+
+            told, known = (Position(EVERYONE, 20, [10]),), (Position(EVERYONE, 20, []),)
+            assert firsts == [told, told, known, known]  # two sessions have told it
+
+    asyncio.run(main())
+
+
+def test_more_than_a_receipt_of_expired_messages_is_told_in_order(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """No RECEIPT reaches beyond the numbers it names; the ones behind the first wait for the doctor's first record."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor:
+            async with device(doctor, settings, heard, conditions) as alice:
+                link = await session(alice)
+                lose_receipts(link)
+                for _ in range(1030):
+                    doctor.last.direct(without_body(doctor.sign(b"", lifetime=-60_000)))
+                doctor.last.direct(doctor.sign(b"the end"))
+                await heard.until(lambda: heard.of(Message))
+            async with device(doctor, settings, heard, conditions) as alice:
+                await session(alice)
+                await doctor.until(lambda: len(doctor.last.receipts) == 2)
+
+                first = (Position(EVERYONE, 10240, list(range(10, 10241, 10))),)
+                rest = (Position(EVERYONE, 10310, list(range(10250, 10301, 10))),)
+                assert doctor.last.first == first
+                assert doctor.last.receipts == [first, rest]
+
+    asyncio.run(main())
+
+
+def test_a_receipt_that_left_on_a_replaced_session_is_sent_again(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """A broadcast comes over the old session during a renewal, behind the new one's first RECEIPT."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor, device(doctor, settings, heard, conditions) as alice:
+            await session(alice)
+            (old,) = doctor.visits
+            doctor.greet = lambda visit: None  # the new session waits for its first record
+            renewing = asyncio.ensure_future(alice.connect())
+            await doctor.until(lambda: len(doctor.visits) == 2 and doctor.last.first is not None)
+            new = doctor.last
+            assert new.first == ()
+            old.broadcast(doctor.seal(doctor.sign(b"in between")))
+            await doctor.until(lambda: old.receipts)  # lost: the doctor has replaced that session
+            assert new.receipts == []
+
+            doctor.send_group_key(new)
+            new.stream.flush()
+            await renewing
+            await doctor.until(lambda: new.receipts)
+
+            assert new.receipts == [(Position(EVERYONE, 10, []),)]
+
+    asyncio.run(main())
+
+
+def test_a_repetition_is_acknowledged_again(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """The doctor repeats what it has no receipt for; the receipt names again what had expired from there on."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor, device(doctor, settings, heard, conditions) as alice:
+            await session(alice)
+            sent = [doctor.sign(b"one"), doctor.sign(b"", lifetime=-60_000), doctor.sign(b"three")]
+            for message in sent:
+                doctor.last.direct(message)
+            await doctor.until(lambda: doctor.last.receipts and doctor.last.receipts[-1][0].last == 30)
+            doctor.last.receipts.clear()
+            doctor.last.direct(sent[1])
+            await doctor.until(lambda: doctor.last.receipts)
+            doctor.last.direct(sent[2])
+            await doctor.until(lambda: len(doctor.last.receipts) == 2)
+
+            assert doctor.last.receipts == [(Position(EVERYONE, 30, [20]),), (Position(EVERYONE, 30, []),)]
+            assert [message.body for message in heard.of(Message)] == ["one", "three"]
+
+    asyncio.run(main())
+
+
+def fill_disk(settings: PatientSettings) -> None:
+    """Let no message be stored any more."""
+    with closing(sqlite3.connect(Path(settings.state_dir) / "alice" / "inbox.db")) as connection, connection:
+        connection.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON messages BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+        )
+
+
+def free_disk(settings: PatientSettings) -> None:
+    """Let messages be stored again."""
+    with closing(sqlite3.connect(Path(settings.state_dir) / "alice" / "inbox.db")) as connection, connection:
+        connection.execute("DROP TRIGGER full")
+
+
+def test_a_renewal_that_a_failed_inbox_overtakes_withholds_nothing(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """The store fails while the new link still connects: that link is not used, and the message comes again."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor, device(doctor, settings, heard, conditions) as alice:
+            old = await session(alice)
+            fill_disk(settings)
+            connecting, go_on = asyncio.Event(), asyncio.Event()
+            loop = asyncio.get_running_loop()
+            connect = loop.create_connection
+
+            async def slowly(*args: Any, **options: Any) -> Any:
+                connecting.set()
+                await go_on.wait()
+                return await connect(*args, **options)
+
+            loop.create_connection = slowly  # type: ignore[method-assign]
+            renewing = asyncio.ensure_future(alice.connect())
+            await connecting.wait()
+            message = doctor.say("take two")
+            await old.closed_within(5)
+            free_disk(settings)
+            go_on.set()
+            outcome = await renewing
+            loop.create_connection = connect  # type: ignore[method-assign]
+            assert isinstance(outcome, Verdict)
+            assert outcome.reason is Reason.STORAGE
+
+            again = await alice.connect()  # the old session is still there: nothing may read into the inbox
+            assert isinstance(again, Verdict)
+            assert again.reason is Reason.STORAGE
+            await alice.drop(old)
+            await session(alice)
+            doctor.last.direct(message)
+            await heard.until(lambda: heard.of(Message))
+
+            assert [each.body for each in heard.of(Message)] == ["take two"]
+
+    asyncio.run(main())
+
+
+def test_a_catch_up_survives_a_small_clock_difference(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """By the doctor's clock the message has expired, by this device's it has 20 s left."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor, device(doctor, settings, heard, conditions) as alice:
+            link = await session(alice)
+            doctor.last.direct(without_body(doctor.sign(b"late there", lifetime=20_000)))
+            doctor.last.direct(doctor.sign(b"in time"))
+            await doctor.until(lambda: doctor.last.receipts and doctor.last.receipts[-1][0].last == 20)
+
+            assert not link.closed
+            assert [n for receipt in doctor.last.receipts for p in receipt for n in p.expired] == [10]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("reason", [DisconnectReason.RETIRED, DisconnectReason.REVOKED])
+def test_a_final_word_in_the_session_stops_a_renewal(
+    settings: PatientSettings, heard: Heard, conditions: Conditions, reason: DisconnectReason
+) -> None:
+    """A retired device that came back by itself would undo what the doctor has just done."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor, device(doctor, settings, heard, conditions) as alice:
+            old = await session(alice)
+            doctor.admit = False
+            renewing = asyncio.ensure_future(alice.connect())
+            await doctor.until(lambda: len(doctor.visits) == 2 and doctor.last.patient_id)
+            doctor.visits[0].stream.connection.disconnect(reason)
+            doctor.visits[0].stream.flush()
+            outcome = await renewing
+            await old.closed_within(5)
+            later = await alice.connect()
+
+            assert isinstance(outcome, Verdict)
+            code = ExitCode.OK if reason is DisconnectReason.RETIRED else ExitCode.REVOKED
+            assert (outcome.code, outcome.final) == (code, True)
+            assert later == outcome
+            assert len(doctor.visits) == 2
+
+    asyncio.run(main())
+
+
+# A doctor under load
+
+
+def test_a_busy_doctor_is_brought_its_cookie_at_once(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """One more connection and no backing off: the second greeting is the first with the cookie."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor, device(doctor, settings, heard, conditions) as alice:
+            cookies = CookieJar(secrets.token_bytes, lambda: True)
+            doctor.practice = dataclasses.replace(doctor.practice, cookies=cookies)
+
+            link = await session(alice)
+
+            assert link.established
+            messages = [step.message for step in heard.of(Handshake)]
+            assert messages[:4] == ["KEY_EXCHANGE", "RETRY", "KEY_EXCHANGE", "KEY_EXCHANGE_REPLY"]
+            assert heard.of(Refused) == []
+
+    asyncio.run(main())
+
+
+def test_a_doctor_that_only_ever_asks_for_cookies_is_busy(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """One cookie an attempt; then the device says that the doctor is busy, and comes again later."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor, device(doctor, settings, heard, conditions) as alice:
+            cookies = CookieJar(secrets.token_bytes, lambda: True)
+            doctor.practice = dataclasses.replace(doctor.practice, cookies=cookies)
+            cookies.admits = lambda *_: False  # type: ignore[method-assign]
+
+            verdict = await alice.connect()
+
+            assert isinstance(verdict, Verdict)
+            assert (verdict.reason, verdict.final) == (Reason.BUSY, False)
+            assert [step.message for step in heard.of(Handshake)].count("RETRY") == 2
+
+    asyncio.run(main())

@@ -21,6 +21,8 @@ from shared.crypto.signatures import ECDSA_P256, Algorithm, fingerprint
 from shared.crypto.suites import DEFAULT_SUITE
 from shared.errors import StorageError, UserError
 from shared.net.stream import clock
+from shared.protocol.clock import SECOND, Instant
+from shared.protocol.events import Verified
 from shared.protocol.invitations import DoctorKey, Invitation, to_text
 from shared.storage.keyfile import write_private
 from shared.wire.checks import Check
@@ -173,6 +175,71 @@ def test_an_enrolment_cut_after_the_verifier_is_kept_and_finished_later(
             assert (first, second) == (ExitCode.UNREACHABLE, ExitCode.OK)
             assert "run alice` finds out" in heard.of(Waiting)[0].sentence
             assert alice(settings).load().private_key == kept.private_key
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "check", [Check.PREKEY_HELD, Check.VERIFIER_CLOCK, Check.INPUT_BOUNDED, Check.RECEIPT_ISSUED]
+)
+def test_an_alert_that_does_not_rule_the_admission_out_leaves_the_key(
+    settings: PatientSettings, heard: Heard, conditions: Conditions, check: Check
+) -> None:
+    """Sealed BUSY, CLOCK, MALFORMED and REFUSED: the transaction may be under way, or done."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor:
+            doctor.refuse_with = check
+            first = await enrol(doctor.invite(), None, settings, heard, conditions)
+            kept = alice(settings).load()
+            doctor.refuse_with = None
+            second = await enrol(doctor.invite(), None, settings, heard, conditions)
+
+            assert (first is ExitCode.OK, second) == (False, ExitCode.OK)
+            assert "run alice` finds out" in heard.of(Waiting)[0].sentence
+            assert alice(settings).load().private_key == kept.private_key
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("check", [Check.ADMISSION, Check.INVITATION_VALID, Check.NOT_REVOKED])
+def test_only_a_sealed_word_on_the_admission_removes_the_key(
+    settings: PatientSettings, heard: Heard, conditions: Conditions, check: Check
+) -> None:
+    """INVITATION_USED, INVITATION_EXPIRED, REVOKED: no admission can follow."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor:
+            doctor.refuse_with = check
+            await enrol(doctor.invite(), None, settings, heard, conditions)
+
+    asyncio.run(main())
+
+    assert not alice(settings).path.exists()
+    assert heard.of(Waiting) == []
+
+
+def test_an_admission_that_outlasts_the_deadline_is_kept_and_finished_later(
+    settings: PatientSettings, heard: Heard, conditions: Conditions
+) -> None:
+    """The doctor's disk is slow: the connection is gone before the transaction commits. Then it does."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor:
+            doctor.admit = False
+            enrolling = asyncio.ensure_future(enrol(doctor.invite(), None, settings, heard, conditions))
+            await doctor.until(lambda: doctor.visits and doctor.last.patient_id)
+            now, stream = clock(), doctor.last.stream
+            stream.connection.handle_timeout(Instant(now.wall, now.elapsed + 10 * SECOND))
+            stream.flush()
+            assert await enrolling is ExitCode.UNREACHABLE
+            doctor.enrol(next(event for event in doctor.last.events if isinstance(event, Verified)))
+            doctor.admit = True
+            assert alice(settings).load().enrolment is not None
+            second = await enrol(doctor.invite(), None, settings, heard, conditions)
+
+            assert second is ExitCode.OK
+            assert alice(settings).load().enrolment is None
 
     asyncio.run(main())
 

@@ -166,7 +166,7 @@ def test_the_handshake_gets_the_pinned_key_of_the_suite() -> None:
     assert new.enrolment is not None
     assert new.enrolment.secret == SECRET
     assert (old.enrolment, old.clock_window) == (None, 1500)
-    assert identity.reader().doctor_key == KEYS[ECDSA].public
+    assert identity.reader(45.0).doctor_key == KEYS[ECDSA].public
 
 
 def test_a_new_invitation_keeps_the_key() -> None:

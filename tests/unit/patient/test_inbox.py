@@ -16,7 +16,7 @@ from patient.inbox import Inbox, StoredMessage
 from shared.errors import StorageError
 from shared.protocol.events import MessageReceived
 from shared.storage.sealed import Sealer
-from shared.wire.messages import Envelope, Stream, TargetKind
+from shared.wire.messages import Envelope, Position, Stream, TargetKind
 
 EVERYONE = Stream(TargetKind.GROUP, "everyone")
 MINE = Stream(TargetKind.PATIENT, "alice")
@@ -180,6 +180,7 @@ def test_nothing_behind_a_failed_message_is_stored(path: Path) -> None:
         watched.inbox.store(received(10), NOW)
         await watched.inbox.settle()
         assert watched.numbers == [7]
+        states = [watched.inbox.failed]
         assert [type(error) for error in watched.failed] == [
             sqlite3.IntegrityError,
             StorageError,
@@ -189,6 +190,8 @@ def test_nothing_behind_a_failed_message_is_stored(path: Path) -> None:
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("DROP TRIGGER full")
         await watched.inbox.reload()
+        states.append(watched.inbox.failed)
+        assert states == [True, False]
         for number in (8, 9, 10):
             watched.inbox.store(received(number), NOW)
 
@@ -225,3 +228,65 @@ def test_an_inbox_that_cannot_be_read_is_not_opened(path: Path) -> None:
 def test_no_repr_shows_a_body() -> None:
     """A patient's data has no place in a log."""
     assert "take two" not in repr(StoredMessage(EVERYONE, 1, 0, 0, False, b"take two"))
+
+
+def test_expired_numbers_are_kept_until_the_doctor_has_them(path: Path) -> None:
+    """Across restarts; those behind what it has are still to be told."""
+
+    def expire(watched: Watched) -> None:
+        for number in (7, 8, 9):
+            watched.inbox.store(received(number, None), NOW)
+        watched.inbox.store(received(10), NOW)
+
+    def told(watched: Watched) -> None:
+        assert watched.inbox.expired() == {EVERYONE: [7, 8, 9]}
+        watched.inbox.note_receipted([Position(EVERYONE, 8, [7, 8])])
+        assert watched.inbox.expired() == {EVERYONE: [9]}
+        watched.inbox.note_receipted([Position(EVERYONE, 7, [7])])  # nothing moves back
+
+    assert using(path, expire).inbox.expired() == {EVERYONE: [7, 8, 9]}
+    using(path, told)
+    assert using(path, lambda _: None).inbox.expired() == {EVERYONE: [9]}
+
+
+def test_a_stream_in_which_nothing_expired_has_a_position_only(path: Path) -> None:
+    """It is told all the same: where the device stands in it."""
+    watched = using(path, lambda watched: watched.inbox.store(received(7), NOW))
+
+    assert watched.inbox.expired() == {EVERYONE: []}
+
+
+def test_what_the_doctor_has_and_cannot_be_noted_is_told_again(
+    path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is logged, and no failure of the inbox: no message is missing."""
+
+    async def work(watched: Watched) -> None:
+        watched.inbox.store(received(7, None), NOW)
+        await watched.inbox.settle()
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(
+                "CREATE TRIGGER full BEFORE UPDATE ON positions BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+            )
+        watched.inbox.note_receipted([Position(EVERYONE, 7, [7])])
+
+    watched = using(path, work)
+
+    assert (watched.failed, watched.inbox.failed) == ([], False)
+    assert "disk full" in capfd.readouterr().err
+    assert using(path, lambda _: None).inbox.expired() == {EVERYONE: [7]}
+
+
+def test_an_inbox_of_the_first_release_is_read(path: Path) -> None:
+    """It has not noted what the doctor has: all that expired is told once more."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(inbox._MIGRATIONS[0])
+        connection.execute("INSERT INTO positions VALUES (1, 'everyone', 8)")
+        connection.execute("INSERT INTO messages VALUES (1, 'everyone', 7, 0, 0, 0, NULL)")
+        connection.execute("PRAGMA user_version = 1")
+    path.chmod(0o600)
+
+    watched = using(path, lambda _: None)
+
+    assert watched.inbox.expired() == {EVERYONE: [7]}
+    assert watched.inbox.position(EVERYONE) == 8

@@ -39,7 +39,7 @@ class Caller:
     def connection(self) -> PatientConnection:
         """The protocol's side."""
         identity = self.identity.for_handshake(DEFAULT_SUITE, 45.0)
-        return PatientConnection(identity, self.identity.reader(), self.positions, clock(), os.urandom)
+        return PatientConnection(identity, self.identity.reader(45.0), self.positions, clock(), os.urandom)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +163,28 @@ def test_a_cancelled_handshake_cuts_the_connection() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await opening
             await doctor.until(lambda: doctor.last.closed)
+
+    asyncio.run(main())
+
+
+def test_a_link_that_is_cut_while_it_connects_never_opens() -> None:
+    """There is no connection yet that could be cut; once there is one, it is."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor:
+            caller = Caller(doctor)
+            link = caller.link()
+            opening = asyncio.ensure_future(link.open(caller.connection))
+            await asyncio.sleep(0)  # the connection is being made
+            assert not doctor.visits
+
+            link.abort(InboxFailed("disk full"))
+
+            assert not await opening
+            assert link.ending == InboxFailed("disk full")
+            assert link.closed
+            await doctor.until(lambda: doctor.visits and doctor.last.closed)
+            assert not doctor.last.patient_id
 
     asyncio.run(main())
 

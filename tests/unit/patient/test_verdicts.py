@@ -84,7 +84,7 @@ ENDS: list[tuple[str, Ending, Situation, Reason, ExitCode, bool]] = [
         False,
     ),
     ("revoked", Disconnected(DisconnectReason.REVOKED), SITUATION, Reason.REVOKED, ExitCode.REVOKED, True),
-    ("retired", Disconnected(DisconnectReason.RETIRED), SITUATION, Reason.RETIRED, ExitCode.REVOKED, True),
+    ("retired", Disconnected(DisconnectReason.RETIRED), SITUATION, Reason.RETIRED, ExitCode.OK, True),
     (
         "lagging",
         Disconnected(DisconnectReason.LAGGING),
@@ -193,3 +193,14 @@ def test_an_authentic_refusal_is_said_to_be_one() -> None:
     """A hint "seems"; a sealed alert does not."""
     assert "The doctor refuses the invitation" in judge(authentic(AlertCode.REFUSED), ENROLLING).sentence
     assert "The doctor seems to refuse alice" in judge(hint(AlertCode.REFUSED), SITUATION).sentence
+
+
+def test_a_sealed_busy_says_that_a_second_copy_may_run() -> None:
+    """The doctor turns a device away for a while whose sessions replace one another; it is asked again, with pauses."""
+    verdict = judge(authentic(AlertCode.BUSY), SITUATION)
+
+    assert "alice away for a minute" in verdict.sentence
+    assert "second copy" in verdict.sentence
+    assert (verdict.reason, verdict.code, verdict.final) == (Reason.BUSY, ExitCode.UNREACHABLE, False)
+    assert verdict.reason not in FAULTLESS
+    assert "second copy" not in judge(hint(AlertCode.BUSY), SITUATION).sentence

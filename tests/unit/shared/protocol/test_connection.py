@@ -255,7 +255,7 @@ def test_input_that_came_before_the_admission_is_read_after_it() -> None:
     assert doctor.state is State.ESTABLISHED
 
 
-@pytest.mark.parametrize("state", HANDSHAKE)
+@pytest.mark.parametrize("state", [state for state in HANDSHAKE if state is not State.ADMITTING])
 def test_v008_a_handshake_ends_within_ten_seconds(state: State) -> None:
     """In every state before ESTABLISHED, the wait for the first receipt included; a millisecond earlier nothing happens."""
     clinic = Clinic()
@@ -269,6 +269,21 @@ def test_v008_a_handshake_ends_within_ten_seconds(state: State) -> None:
     alert_key = puppet.alert_key if hasattr(puppet, "alert_key") else None
     assert outcome(doctor, alert_key).verdict == ("V-008", AlertCode.BUSY, alert_key is not None)
     assert doctor.next_deadline() is None
+
+
+def test_v008_an_admission_that_takes_too_long_ends_without_a_word() -> None:
+    """The transaction may still commit: an alert would tell the patient that it has not."""
+    clinic = Clinic()
+    doctor, _ = at_state(State.ADMITTING, clinic)
+    assert doctor.next_deadline() == 10_000
+
+    doctor.handle_timeout(clinic.clock.advance(9_999))
+    assert doctor.state is State.ADMITTING
+    doctor.handle_timeout(clinic.clock.advance(1))
+
+    assert (doctor.state, doctor.data_to_send(), doctor.next_deadline()) == (State.CLOSED, b"", None)
+    doctor.admit(clinic.clock.now)
+    assert (doctor.state, doctor.data_to_send(), doctor.take_events()) == (State.CLOSED, b"", [])
 
 
 def test_v008_bytes_do_not_extend_the_deadline() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +28,11 @@ NOW = CLINIC.clock.now
 def private(device: Device = DEVICE) -> SignedMessage:
     """A message to one patient."""
     return CLINIC.sign(1, 0, stream=device.stream, name=device.reader.patient_fingerprint)
+
+
+def replace_window(reader: Reader, window: int) -> Reader:
+    """The reader with another clock window, in milliseconds."""
+    return dataclasses.replace(reader, clock_window=window)
 
 
 def resigned(message: SignedMessage, **changes: object) -> SignedMessage:
@@ -138,10 +145,21 @@ def test_v083_an_expired_body_is_still_verified() -> None:
 
 def test_v084_a_body_is_left_out_only_of_an_expired_message() -> None:
     """Otherwise somebody on the way could hide what is still wanted."""
-    valid, expired = CLINIC.sign(1, 0, expires=WALL), CLINIC.sign(1, 0, expires=WALL - 1)
+    valid, expired = CLINIC.sign(1, 0, expires=WALL + 45_000), CLINIC.sign(1, 0, expires=WALL - 1)
 
     assert READER.verify(replace(expired, body=None), GROUP, NOW)[1] is None
     assert verdict(replace(valid, body=None)) == refused("V-084")
+    assert READER.verify(valid, GROUP, NOW)[1] == b"take two"
+
+
+def test_v084_the_doctors_clock_may_be_ahead_by_the_window() -> None:
+    """By the doctor's clock the message has expired, by this one it is about to: no reason to end an honest session."""
+    soon = replace(CLINIC.sign(1, 0, expires=WALL + 20_000), body=None)
+
+    assert READER.verify(soon, GROUP, NOW)[1] is None
+    assert replace_window(READER, 20_001).verify(soon, GROUP, NOW)[1] is None
+    with pytest.raises(PeerError, match="V-084"):
+        replace_window(READER, 20_000).verify(soon, GROUP, NOW)
 
 
 def test_v085_the_preceding_number_is_the_patients_position() -> None:

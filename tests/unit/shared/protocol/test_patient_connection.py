@@ -20,6 +20,7 @@ from shared.protocol.events import (
     Failed,
     MessageReceived,
     Positioned,
+    Repeated,
     Reported,
     ReportsReceipted,
     ResendRequested,
@@ -44,7 +45,18 @@ from shared.wire.messages import (
 )
 from shared.wire.opcodes import DisconnectReason, Opcode
 from tests.crypto_tools import flip_bit
-from tests.protocol_bench import ESTABLISHED, EVERYONE, GROUP, WALL, Clinic, events_of, frame_of, only, split
+from tests.protocol_bench import (
+    ESTABLISHED,
+    EVERYONE,
+    GROUP,
+    WALL,
+    Clinic,
+    FakeLink,
+    events_of,
+    frame_of,
+    only,
+    split,
+)
 from tests.protocol_puppets import PuppetDoctor, PuppetPatient, build
 
 
@@ -487,14 +499,16 @@ def test_v070_a_report_that_is_repeated_by_the_network_is_refused() -> None:
 
 
 def test_a_missed_broadcast_comes_as_direct() -> None:
-    """With its start number; a repetition is ignored."""
+    """With its start number; a repetition is not applied, but told: its receipt has not arrived."""
     clinic, patient, puppet = established()
     missed = Direct(10, clinic.sign(15, 10, b"missed"))
     for _ in range(2):
         patient.receive_data(puppet.record(Opcode.DIRECT, missed), clinic.clock.now)
 
-    received = only(MessageReceived, patient.take_events())
+    events = patient.take_events()
+    received = only(MessageReceived, events)
     assert (received.envelope.number, received.body, received.direct) == (15, b"missed", True)
+    assert events_of(Repeated, events) == [Repeated(EVERYONE, 15)]
 
 
 def test_a_private_message_is_told() -> None:
@@ -581,6 +595,21 @@ def test_the_first_receipt_says_where_the_patient_stands() -> None:
 
     told = only(Positioned, link.doctor_events).positions
     assert told == (Position(EVERYONE, 12, []), Position(device.stream, 3, []))
+
+
+def test_the_first_receipt_says_what_the_program_wants_it_to() -> None:
+    """It is asked when the RECEIPT goes out, not before: meanwhile another session may have brought something."""
+    clinic = Clinic()
+    device = clinic.patient()
+    standing: list[Position] = []
+    patient = PatientConnection(
+        device.identity, device.reader, device.positions, clinic.clock.now, clinic.random, lambda: standing
+    )
+    standing.append(Position(EVERYONE, 12, [7, 11]))
+
+    link = FakeLink(patient, clinic.doctor_connection(), clinic.clock).run()
+
+    assert only(Positioned, link.doctor_events).positions == (Position(EVERYONE, 12, [7, 11]),)
 
 
 def test_a_session_is_renewed_by_a_second_connection_into_one_inbox() -> None:
