@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -312,7 +311,6 @@ def verify_audit(as_json: AsJson = False) -> None:
 
 def main() -> int:
     """The program; returns its exit code."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         app(standalone_mode=True)
     except ConfigError as error:

@@ -22,7 +22,7 @@ class ExitCode(IntEnum):
         member.meaning = meaning
         return member
 
-    OK = 0, "it did what it was asked to, was asked to stop, or was retired by the doctor"
+    OK = 0, "it did as asked, was told to stop, or was retired by the doctor"
     UNEXPECTED = 1, "something unexpected; the last line says what"
     USAGE = 2, "a setting or an argument is wrong"
     INVITATION = 3, "the invitation is expired, used up, refused or unreadable"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import runpy
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -328,6 +330,30 @@ def test_the_program_starts_as_a_process() -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "broadcast" in done.stdout
+
+
+def test_a_closed_pipe_kills_nothing(run: Terminal) -> None:
+    """The gateway writes to sockets that devices close: SIGPIPE stays ignored, whatever command runs."""
+    run("--help")
+
+    assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
+    """As in `telemed-doctor --help | head`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as out:
+        ended = subprocess.run(
+            [sys.executable, "-m", "doctor", "--help"],
+            stdout=out,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=30,
+        )
+
+    assert ended.returncode == 1
+    assert b"Traceback" not in ended.stderr
 
 
 def test_an_exit_without_a_number_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
