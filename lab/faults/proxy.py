@@ -133,6 +133,8 @@ class Proxy:
         await asyncio.wait(pipes)
         self._pipes -= set(pipes)
         self._writers -= {writer, onward_writer}
+        for end in (writer, onward_writer):
+            end.close()
 
     async def _pipe(
         self,
