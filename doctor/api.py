@@ -224,7 +224,7 @@ def _refuse_storage_error(_: Request[None, None, State], error: StorageError) ->
 def _refuse_http_error(_: Request[None, None, State], error: HTTPException) -> Response[Problem]:
     reasons = error.extra if isinstance(error.extra, list) else []
     detail = "; ".join(f"{reason.get('key', '?')}: {reason.get('message', '?')}" for reason in reasons)
-    text = f"{error.detail} {detail}".strip()
+    text = f"This cannot be understood: {detail}." if detail else error.detail
     return Response(Problem(text, "request"), status_code=error.status_code)
 
 

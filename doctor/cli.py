@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -40,6 +41,7 @@ from doctor.client import Client, DoctorUnreachable
 from doctor.settings import DoctorSettings
 from shared import config, logs
 from shared.errors import ConfigError, StorageError, TelemedError, UserError
+from shared.wire.messages import BODY_LIMIT
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, help=__doc__, rich_markup_mode=None)
 groups_app = typer.Typer(no_args_is_help=True, help="Groups and their members.")
@@ -77,14 +79,28 @@ class _Configured:
         return config.load(DoctorSettings, path, os.environ, "TELEMED_DOCTOR")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            sys.stdout.write(version("secure-telemedical-system") + "\n")
+        except PackageNotFoundError:  # in an image the project is not installed
+            sys.stdout.write("unknown\n")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     config_file: Annotated[
         Path | None,
         typer.Option(
-            "--config", help="YAML file; default $TELEMED_DOCTOR_CONFIG or /etc/telemed/doctor.yaml."
+            "--config",
+            help="YAML file, named before the command; default $TELEMED_DOCTOR_CONFIG or /etc/telemed/doctor.yaml.",
         ),
     ] = None,
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and end."),
+    ] = False,
 ) -> None:
     """Options for every command."""
     _Configured.path = config_file
@@ -142,10 +158,13 @@ def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 @app.command()
 def probe() -> None:
-    """Check that the device port answers as this doctor (the container's health check)."""
+    """Check that the device port answers as this doctor (the container's health check); exit 9 where it does not."""
     from doctor.probe import probe as check
 
-    check(_Configured.settings())
+    try:
+        check(_Configured.settings())
+    except (UserError, StorageError) as error:
+        raise DoctorUnreachable(str(error)) from error
 
 
 @app.command()
@@ -167,9 +186,9 @@ def invite(
     def show() -> None:
         until = "until it is rotated" if answer.expires == 0 else f"until {_time(answer.expires)}"
         whom = answer.patient or f"a fleet of up to {answer.uses} devices"
-        _console.print(
-            f"Invitation for {whom}, valid {until}. Whoever holds it can use it; hand it over yourself:"
-        )
+        # Standard output holds the string alone, so that it can be sent straight into a file.
+        text = f"Invitation for {whom}, valid {until}. Whoever holds it can use it; hand it over yourself:"
+        sys.stderr.write(text + "\n")
         sys.stdout.write(answer.invitation + "\n")
         if qr:
             import segno
@@ -208,9 +227,11 @@ def broadcast(
     """Send TEXT to everyone in a group. When this returns, the message is on the disk."""
     try:
         text = sys.stdin.read() if text == "-" else text
-        text.encode()
+        size = len(text.encode())
     except UnicodeError:
         raise typer.BadParameter("the message is not UTF-8 text") from None
+    if not 1 <= size <= BODY_LIMIT:
+        raise typer.BadParameter(f"a message has 1 to {BODY_LIMIT} bytes; this one has {size}")
     with _doctor() as client:
         answer = client.post("/v1/broadcasts", BroadcastOrder(text, group), BroadcastAnswer)
 

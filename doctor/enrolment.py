@@ -109,7 +109,9 @@ def invite(
 
 def _require_free(db: sqlite3.Connection, patient_id: str) -> None:
     if not groups.is_name(patient_id):
-        raise UserError(f"{patient_id!r} is not a patient id: use 1 to 64 of a-z, 0-9, '.', '_' and '-'.")
+        raise UserError(
+            f"{patient_id!r} is not a patient id: use 1 to 64 of a-z, 0-9, '.', '_' and '-', a letter or digit first."
+        )
     if patient_id.startswith("patient-") and len(patient_id) == len(derived_id("x" * 32)):
         raise UserError(f"{patient_id!r} looks like an id of a fleet patient; choose another.")
     row = db.execute("SELECT standing FROM patients WHERE patient_id = ?", (patient_id,)).fetchone()

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -80,6 +81,10 @@ class Gateway:
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(lambda: Visit(self._house).stream, host, port)
+        except socket.gaierror as error:
+            raise UserError(
+                f"listen_host {host!r} is no address of this machine ({error.strerror})."
+            ) from error
         except OSError as error:
             raise UserError(
                 f"The device port {host}:{port} cannot be taken ({error.strerror}). Set listen_port to a free one."
@@ -186,6 +191,7 @@ async def open_gateway(settings: DoctorSettings) -> AsyncIterator[Gateway]:
     with _only_doctor(state_dir):
         suites = frozenset(suite_by_name(name).id for name in settings.suites)
         keys = keyring.load_or_create(state_dir, suites, secrets.token_bytes)
+        keyring.keep_name(state_dir, settings.doctor_id)
         path = state_dir / "doctor.db"
         async with Writer(path, MIGRATIONS) as writer:
             await writer.submit(_prepare)

@@ -89,7 +89,9 @@ def create(db: sqlite3.Connection, name: str, now: int, actor: str) -> None:
         UserError: the name is taken or not a name.
     """
     if not is_name(name):
-        raise UserError(f"{name!r} is not a group name: use 1 to 64 of a-z, 0-9, '.', '_' and '-'.")
+        raise UserError(
+            f"{name!r} is not a group name: use 1 to 64 of a-z, 0-9, '.', '_' and '-', a letter or digit first."
+        )
     if db.execute("SELECT 1 FROM groups WHERE name = ?", (name,)).fetchone():
         raise UserError(f"There is a group {name!r} already.")
     db.execute("INSERT INTO groups VALUES (?, 0, ?)", (name, now))

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from shared.crypto.signatures import SIGNERS, Algorithm, SigningKey
 from shared.crypto.suites import SUITES, SuiteId
-from shared.errors import InvalidElement, StorageError
+from shared.errors import InvalidElement, StorageError, UserError
 from shared.protocol.invitations import DoctorKey
 from shared.storage.keyfile import private_directory, read_private, write_private
 
 STORAGE_KEY_SIZE = 32
 
 _FILES = {Algorithm.ECDSA_P256: "ecdsa-p256.key", Algorithm.SCHNORR_FFDHE3072: "schnorr-ffdhe3072.key"}
+_NAME_FILE = "doctor-id"
 _STORAGE_FILE = "storage.key"
 
 
@@ -60,6 +61,23 @@ def load_or_create(state_dir: Path, suites: frozenset[SuiteId], random: Callable
     if len(storage) != STORAGE_KEY_SIZE:
         raise _damaged(path, f"it has {len(storage)} bytes instead of {STORAGE_KEY_SIZE}")
     return Keyring(signing, storage)
+
+
+def keep_name(state_dir: Path, doctor_id: str) -> None:
+    """Refuse another name than the one that this doctor began with: its patients have pinned it with the keys.
+
+    Raises:
+        UserError: says what the name is. StorageError: the file cannot be read or written.
+    """
+    path = state_dir / "keys" / _NAME_FILE
+    if not path.exists():
+        write_private(path, doctor_id.encode())
+    name = read_private(path).decode(errors="replace")
+    if name != doctor_id:
+        raise UserError(
+            f"doctor_id: the doctor on {state_dir} is called {name!r}, and its patients have pinned that name;"
+            f" set it back, or give {doctor_id!r} a state_dir of its own."
+        )
 
 
 def load_signing_key(state_dir: Path, algorithm: Algorithm) -> SigningKey:

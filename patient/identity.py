@@ -57,8 +57,8 @@ class PinnedDoctor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             suite.name for suite in SUITES.values() if {suite.signer.algorithm, Algorithm.ECDSA_P256} <= have
         ]
         raise UserError(
-            f"The invitation of doctor {self.doctor_id!r} holds no {algorithm.name} key. "
-            f"Suites that can be used with it: {', '.join(usable) or 'none'}."
+            f"The doctor {self.doctor_id!r} did not allow this suite when it made the invitation. "
+            f"Set suite to one of {', '.join(usable) or 'none'}, or ask for a new invitation once the doctor allows it."
         )
 
     def fingerprints(self) -> tuple[str, ...]:

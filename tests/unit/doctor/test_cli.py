@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +103,14 @@ def test_every_command_for_people(run: Terminal, doctor: Doctor) -> None:
         return out
 
     anna = enrol(run, doctor, "anna")
-    out = say("invite", "bert", "--qr")
-    assert "Invitation for bert, valid until 20" in out
-    (line,) = [line for line in out.splitlines() if line.startswith("telemed1-")]
-    assert invitations.from_text(line).patient_id == "bert"
+    code, out, err = run("invite", "bert", "--qr")
+    assert code == 0
+    assert "Invitation for bert, valid until 20" in err
+    assert invitations.from_text(out.splitlines()[0]).patient_id == "bert"
     assert "█" in out or "▀" in out or "▄" in out
-    assert "a fleet of up to 10000 devices, valid until it is rotated" in " ".join(
-        say("invite", "--fleet").split()
-    )
+    code, out, err = run("invite", "--fleet")
+    assert "a fleet of up to 10000 devices, valid until it is rotated" in err
+    assert invitations.from_text(out).patient_id is None  # sent into a file, it can be used as it is
     assert "Group ward exists." in say("groups", "create", "ward")
     assert "anna is a member of ward." in say("groups", "add", "ward", "anna")
     out = say("groups", "list")
@@ -163,7 +164,6 @@ REFUSED: list[tuple[tuple[str, ...], str]] = [
     (("receipts", "everyone.1"), "There is no message everyone.1"),
     (("receipts", "nonsense\x1b[31m"), "is not a message id"),
     (("broadcast", "x", "--group", "attic"), "There is no group 'attic'"),
-    (("broadcast", ""), "text"),
     (("groups", "add", "attic", "anna"), "There is no group 'attic'"),
     (("groups", "remove", "everyone", "anna"), "revoke or retire the patient instead"),
     (("groups", "create", "Ward 7"), "'Ward 7' is not a group name"),
@@ -195,13 +195,13 @@ def test_a_broken_audit_log_is_exit_1(run: Terminal, doctor: Doctor) -> None:
 
 
 def test_the_probe_is_a_health_check(run: Terminal, doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """0 where the doctor answers on its port, 1 and the reason where it does not."""
+    """0 where the doctor answers on its port, 9 and the reason where it does not."""
     monkeypatch.setenv("TELEMED_DOCTOR_LISTEN_PORT", str(doctor.gateway.port))
     assert run("probe") == (0, "", "")
 
     monkeypatch.setenv("TELEMED_DOCTOR_DOCTOR_ID", "grace")
     code, _, err = run("probe")
-    assert (code, "does not verify: V-020" in err) == (1, True)
+    assert (code, "does not verify: V-020" in err) == (9, True)
 
 
 def test_without_a_doctor_the_exit_code_is_9(
@@ -220,6 +220,8 @@ USAGE: dict[str, tuple[str, ...]] = {
     "no such command": ("fly",),
     "no such option": ("patients", "--fast"),
     "neither patient nor fleet": ("invite",),
+    "no message": ("broadcast", ""),
+    "too long a message": ("broadcast", "x" * 32_769),
     "both": ("invite", "anna", "--fleet"),
     "missing argument": ("broadcast",),
 }
@@ -260,6 +262,18 @@ def test_settings_come_from_the_file_that_the_environment_names(
     monkeypatch.setenv("TELEMED_DOCTOR_LISTEN_PORT", "99999")
     code, _, err = run("patients")
     assert (code, "TELEMED_DOCTOR_LISTEN_PORT" in err) == (2, True)
+
+
+def test_the_version_is_told(run: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the project is not installed, as in an image."""
+    code, out, _ = run("--version")
+    assert (code, bool(re.fullmatch(r"\d+\.\d+\.\d+\n", out))) == (0, True)
+
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(cli, "version", missing)
+    assert run("--version")[:2] == (0, "unknown\n")
 
 
 def test_help_is_help(run: Terminal) -> None:

@@ -145,6 +145,14 @@ async def test_two_doctors_on_one_state_are_refused(tmp_path: Path) -> None:
 
 
 @on_a_loop
+async def test_a_host_that_is_none_of_this_machine_is_named(tmp_path: Path) -> None:
+    """Another port would not help."""
+    with pytest.raises(UserError, match=r"listen_host 'nowhere\.invalid' is no address of this machine"):
+        async with running(tmp_path, listen_host="nowhere.invalid"):
+            raise AssertionError("it started")
+
+
+@on_a_loop
 async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     """With what to do; and everything that was opened is closed again."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -116,3 +116,13 @@ def test_no_key_shows_in_a_repr(tmp_path: Path) -> None:
     for secret in (keys.storage, scalar):
         assert repr(secret) not in shown
         assert secret.hex() not in shown
+
+
+def test_a_doctor_keeps_its_name(tmp_path: Path) -> None:
+    """Patients have pinned it: another one is refused before anybody sees it, with what to do."""
+    make(tmp_path)
+    keyring.keep_name(tmp_path, "house")
+    keyring.keep_name(tmp_path, "house")
+
+    with pytest.raises(UserError, match=r"is called 'house'.*give 'wilson' a state_dir of its own"):
+        keyring.keep_name(tmp_path, "wilson")
