@@ -69,7 +69,7 @@ def keep_name(state_dir: Path, doctor_id: str) -> None:
     Raises:
         UserError: says what the name is. StorageError: the file cannot be read or written.
     """
-    path = state_dir / "keys" / _NAME_FILE
+    path = state_dir / _NAME_FILE  # no key, so not among them
     if not path.exists():
         write_private(path, doctor_id.encode())
     name = read_private(path).decode(errors="replace")
