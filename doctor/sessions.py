@@ -99,16 +99,15 @@ class Attachment:
 class Session:
     """One verified and admitted patient's connection."""
 
-    __slots__ = ("attachments", "contribution", "patient_id", "positioned", "since", "stream", "suite")
+    __slots__ = ("attachments", "contribution", "patient_id", "positioned", "stream", "suite")
 
     def __init__(
-        self, patient_id: str, stream: Stream[DoctorConnection], contribution: Secret, suite: str, since: int
+        self, patient_id: str, stream: Stream[DoctorConnection], contribution: Secret, suite: str
     ) -> None:
         self.patient_id = patient_id
         self.stream = stream
         self.contribution = contribution
         self.suite = suite
-        self.since = since
         self.positioned = False
         self.attachments: dict[str, Attachment] = {}
 

@@ -215,9 +215,7 @@ class Visit:
         else:
             self._leave_door()
             suite = SUITES[verified.suite].name
-            session = Session(
-                verified.patient_id, self.stream, verified.contribution, suite, verified.doctor_clock
-            )
+            session = Session(verified.patient_id, self.stream, verified.contribution, suite)
             self._session = session
             replaced = fanout.add_session(session, admission.memberships)
             if replaced is not None:
@@ -240,11 +238,8 @@ class Visit:
     def _begin_delivery(self, positions: Sequence[Position]) -> None:
         session = self._session
         assert session is not None  # noqa: S101  positions come after the admission
-        for position in positions:
-            attachment = _attachment(session, position.stream)
-            issued = self._house.fanout.last_issued(attachment) if attachment else 0
-            if not self._acknowledge(attachment, position, issued):
-                return
+        if not self._take_receipt(positions):
+            return
         reported = {
             position.stream.name: position.last
             for position in positions
@@ -252,14 +247,26 @@ class Visit:
         }
         self._house.fanout.begin_delivery(session, reported)
 
-    def _take_receipt(self, positions: Sequence[Position]) -> None:
+    def _take_receipt(self, positions: Sequence[Position]) -> bool:
+        """Note what is acknowledged; False where the connection had to be ended."""
         session = self._session
         assert session is not None  # noqa: S101  receipts come after the admission
         for position in positions:
             attachment = _attachment(session, position.stream)
-            issued = self._house.fanout.last_issued(attachment) if attachment else 0
-            if not self._acknowledge(attachment, position, issued):
-                return
+            if not self._was_issued(attachment, position):
+                return False
+            if attachment is not None:
+                self._acknowledge(attachment, position)
+        return True
+
+    def _was_issued(self, attachment: Attachment | None, position: Position) -> bool:
+        """V-090: whether the patient can stand there; if not, its connection is ended."""
+        issued = self._house.fanout.last_issued(attachment) if attachment else 0
+        if position.last <= issued:
+            return True
+        detail = f"{position.stream}: {position.last} acknowledged, {issued} is the last that was issued"
+        self.stream.connection.fail(Check.RECEIPT_ISSUED, detail, clock())  # V-090
+        return False
 
     def _send_again(self, asked: ResendRequested) -> None:
         """Heal what a device says it lacks, or tell the doctor why it cannot be healed. At most once a second."""
@@ -273,10 +280,7 @@ class Visit:
             if attachment is None:
                 _log.warning("cannot send again: not a recipient", stream=str(position.stream), **self._who())
                 continue
-            issued = self._house.fanout.last_issued(attachment)
-            if position.last > issued:
-                detail = f"{position.stream}: stands at {position.last}, {issued} is the last that was issued"
-                self.stream.connection.fail(Check.RECEIPT_ISSUED, detail, clock())  # V-090
+            if not self._was_issued(attachment, position):
                 return
             missing = self._house.fanout.send_again_from(attachment, position.last)
             _log.info(
@@ -311,25 +315,20 @@ class Visit:
             self.stream.connection.acknowledge_reports([report_id])
             self.stream.flush()
 
-    def _acknowledge(self, attachment: Attachment | None, position: Position, issued: int) -> bool:
-        """Note one position; False where the connection had to be ended."""
-        if position.last > issued:
-            detail = f"{position.stream}: {position.last} acknowledged, {issued} is the last that was issued"
-            self.stream.connection.fail(Check.RECEIPT_ISSUED, detail, clock())  # V-090
-            return False
-        if attachment is not None and position.last > attachment.delivered:
-            # What was acknowledged before stays what it was: only the numbers of this receipt can have expired in it.
-            new = range(attachment.delivered + 1, position.last + 1)
-            attachment.note_delivered(position.last, clock().elapsed)
-            self._house.receipts.record(
-                Acknowledgement(
-                    position.stream,
-                    attachment.session.patient_id,
-                    position.last,
-                    tuple(number for number in position.expired if number in new),
-                )
+    def _acknowledge(self, attachment: Attachment, position: Position) -> None:
+        if position.last <= attachment.delivered:
+            return
+        # What was acknowledged before stays what it was: only the numbers of this receipt can have expired in it.
+        new = range(attachment.delivered + 1, position.last + 1)
+        attachment.note_delivered(position.last, clock().elapsed)
+        self._house.receipts.record(
+            Acknowledgement(
+                position.stream,
+                attachment.session.patient_id,
+                position.last,
+                tuple(number for number in position.expired if number in new),
             )
-        return True
+        )
 
     # Logs
 

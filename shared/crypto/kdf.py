@@ -64,9 +64,6 @@ class Label(Enum):
     EPOCH_SECRET = b"telemed-v1 epoch secret"
     EPOCH_KEY = b"telemed-v1 epoch key"
     EPOCH_KEY_ID = b"telemed-v1 epoch id-of-key"
-    # At rest and in simulations
-    STORAGE_KEY = b"telemed-v1 key storage"
-    PSEUDO_ENTROPY = b"telemed-v1 pseudo-entropy"
 
 
 def frame(*parts: bytes) -> bytes:

@@ -22,7 +22,7 @@ def attachment() -> Iterator[Attachment]:
     loop = asyncio.new_event_loop()
     connection = DoctorConnection(Clinic().practice, clock())
     stream: Stream[DoctorConnection] = Stream(connection, lambda _: None, lambda: None)
-    yield Attachment(Session("anna", stream, Secret(bytes(32)), "suite", 0), "everyone")
+    yield Attachment(Session("anna", stream, Secret(bytes(32)), "suite"), "everyone")
     loop.close()
 
 
