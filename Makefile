@@ -10,6 +10,7 @@ MAKEFLAGS += --no-print-directory
 PATIENTS ?= 5
 SUITE ?= elgamal-p256-mlkem768
 PYTHON ?= python3
+ROW ?= all
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
@@ -65,6 +66,14 @@ unit: $(VENV)/.dev-ready ## all tests that need no container engine, in random o
 integration: $(VENV)/.dev-ready ## the shipped images, driven by Compose; skipped without an engine, but not with CI=true
 	@! docker info >/dev/null 2>&1 || $(MAKE) images
 	$(BIN)/pytest -m integration
+
+.PHONY: faults
+faults: $(VENV)/.dev-ready ## the fault campaign at the size of continuous integration; ROW=all, or the names of some
+	$(BIN)/telemed-lab faults $(foreach row,$(ROW),--run $(row))
+
+.PHONY: campaign
+campaign: $(VENV)/.dev-ready ## the fault campaign at release size, hours of it; what comes of it is kept in docs/campaign
+	$(BIN)/telemed-lab faults $(foreach row,$(ROW),--run $(row)) --size release --keep docs/campaign
 
 .PHONY: slow
 slow: $(VENV)/.dev-ready ## the exhaustive forms of the sampled tests

@@ -1,6 +1,6 @@
 """`telemed-lab`: the simulated network on a laptop.
 
-Exit codes: 0 every step was verified · 1 a step was not · 2 usage.
+Exit codes: 0 everything held · 1 something did not · 2 usage.
 """
 
 from __future__ import annotations
@@ -16,17 +16,13 @@ import typer
 from rich.console import Console
 
 from lab.demo import DemoPlan, run_demo
+from lab.faults.command import faults
 from lab.processes import ScenarioFailed
 from lab.story import Story
 from shared.crypto.suites import DEFAULT_SUITE, suite_by_name
 from shared.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, rich_markup_mode=None)
-
-
-@app.callback()
-def options() -> None:
-    """Keeps `demo` a command of its own while it is the only one."""
 
 
 @app.command()
@@ -48,6 +44,9 @@ def demo(
         sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
     else:
         console.print(f"\n[bold green]Every step was verified[/] in {result.seconds} s.", highlight=False)
+
+
+app.command()(faults)
 
 
 def main() -> int:
