@@ -6,21 +6,13 @@ Exit codes: 0 done · 1 the doctor refused, or the audit log does not verify · 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable, Coroutine
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
-import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from doctor.answers import (
     AuditAnswer,
@@ -37,9 +29,9 @@ from doctor.answers import (
     ReceiptAnswer,
     ReportAnswer,
 )
-from doctor.client import Client, DoctorUnreachable
-from doctor.settings import DoctorSettings
-from shared import config, logs
+from doctor.client import DoctorUnreachable
+from doctor.console import CONSOLE, AsJson, Configured, calling, part, show_answer, show_table, time_text
+from shared import logs
 from shared.errors import ConfigError, StorageError, TelemedError, UserError
 from shared.wire.messages import BODY_LIMIT
 
@@ -48,35 +40,6 @@ groups_app = typer.Typer(no_args_is_help=True, help="Groups and their members.")
 audit_app = typer.Typer(no_args_is_help=True, help="The audit log.")
 app.add_typer(groups_app, name="groups")
 app.add_typer(audit_app, name="audit")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-
-STATE_COLOURS = {
-    "established": "green",
-    "delivered": "green",
-    "connecting": "yellow",
-    "sent": "yellow",
-    "queued": "yellow",
-    "revoked": "red",
-    "expired": "red",
-}
-
-_console = Console()
-
-
-class _Configured:
-    """The settings that the options before the command have chosen."""
-
-    path: Path | None = None
-
-    @classmethod
-    def settings(cls) -> DoctorSettings:
-        path = cls.path
-        if path is None and (named := os.environ.get("TELEMED_DOCTOR_CONFIG")):
-            path = Path(named)
-        if path is None and Path("/etc/telemed/doctor.yaml").exists():
-            path = Path("/etc/telemed/doctor.yaml")
-        return config.load(DoctorSettings, path, os.environ, "TELEMED_DOCTOR")
 
 
 def _print_version(wanted: bool) -> None:
@@ -103,38 +66,7 @@ def options(
     ] = False,
 ) -> None:
     """Options for every command."""
-    _Configured.path = config_file
-
-
-@contextmanager
-def _doctor() -> Iterator[Client]:
-    with Client(_Configured.settings().state_dir) as client:
-        yield client
-
-
-def _part(name: str) -> str:
-    """A name as one part of a path, whatever was typed."""
-    return quote(name, safe="", errors="surrogateescape")
-
-
-def _print(answer: Any, as_json: bool, show: Callable[[], None]) -> None:
-    if as_json:
-        sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
-    else:
-        show()
-
-
-def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    table = Table(title=Text(title), title_justify="left")
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*(Text(cell, style=STATE_COLOURS.get(cell, "")) for cell in row))
-    _console.print(table)
-
-
-def _time(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    Configured.path = config_file
 
 
 @app.command()
@@ -142,7 +74,7 @@ def serve() -> None:
     """Run the gateway until SIGTERM or Ctrl-C."""
     from doctor import service  # the server's libraries are loaded by this command alone
 
-    settings = _Configured.settings()
+    settings = Configured.settings()
     logs.configure(settings.log_level, settings.log_format)
     _run(lambda: service.serve(settings))
 
@@ -162,7 +94,7 @@ def probe() -> None:
     from doctor.probe import probe as check
 
     try:
-        check(_Configured.settings())
+        check(Configured.settings())
     except (UserError, StorageError) as error:
         raise DoctorUnreachable(str(error)) from error
 
@@ -179,12 +111,12 @@ def invite(
     """Make an invitation for one PATIENT, or for a fleet."""
     if fleet == (patient is not None):
         raise typer.BadParameter("name one patient, or say --fleet")
-    with _doctor() as client:
+    with calling() as client:
         order = InviteOrder(patient, group or [], hours)
         answer = client.post("/v1/invitations", order, InvitationAnswer)
 
     def show() -> None:
-        until = "until it is rotated" if answer.expires == 0 else f"until {_time(answer.expires)}"
+        until = "until it is rotated" if answer.expires == 0 else f"until {time_text(answer.expires)}"
         whom = answer.patient or f"a fleet of up to {answer.uses} devices"
         # Standard output holds the string alone, so that it can be sent straight into a file.
         text = f"Invitation for {whom}, valid {until}. Whoever holds it can use it; hand it over yourself:"
@@ -195,13 +127,13 @@ def invite(
 
             segno.make(answer.invitation, error="l").terminal(compact=True)
 
-    _print(answer, as_json, show)
+    show_answer(answer, as_json, show)
 
 
 @app.command()
 def patients(as_json: AsJson = False) -> None:
     """List the patients and what is known of each right now."""
-    with _doctor() as client:
+    with calling() as client:
         found = client.get("/v1/patients", list[PatientAnswer])
     rows = [
         [
@@ -209,13 +141,13 @@ def patients(as_json: AsJson = False) -> None:
             p.state,
             ", ".join(f"{group}:{p.epochs[group]}" if group in p.epochs else group for group in p.groups),
             p.suite or "",
-            _time(p.last_seen),
+            time_text(p.last_seen),
             p.fingerprint,
         ]
         for p in found
     ]
     columns = ["patient", "state", "groups:epoch", "suite", "last admitted", "fingerprint"]
-    _print(found, as_json, lambda: _table(f"{len(found)} patients", columns, rows))
+    show_answer(found, as_json, lambda: show_table(f"{len(found)} patients", columns, rows))
 
 
 @app.command()
@@ -232,14 +164,14 @@ def broadcast(
         raise typer.BadParameter("the message is not UTF-8 text") from None
     if not 1 <= size <= BODY_LIMIT:
         raise typer.BadParameter(f"a message has 1 to {BODY_LIMIT} bytes; this one has {size}")
-    with _doctor() as client:
+    with calling() as client:
         answer = client.post("/v1/broadcasts", BroadcastOrder(text, group), BroadcastAnswer)
 
     def show() -> None:
-        _console.print(f"Accepted for {answer.recipients} patients in {answer.group}. Its receipts:")
+        CONSOLE.print(f"Accepted for {answer.recipients} patients in {answer.group}. Its receipts:")
         sys.stdout.write(f"telemed-doctor receipts {answer.id}\n")
 
-    _print(answer, as_json, show)
+    show_answer(answer, as_json, show)
 
 
 @app.command()
@@ -247,20 +179,24 @@ def receipts(
     message: Annotated[str, typer.Argument(help="The id that `broadcast` printed.")], as_json: AsJson = False
 ) -> None:
     """Show what became of a broadcast, for each recipient."""
-    with _doctor() as client:
-        found = client.get(f"/v1/broadcasts/{_part(message)}/receipts", list[ReceiptAnswer])
+    with calling() as client:
+        found = client.get(f"/v1/broadcasts/{part(message)}/receipts", list[ReceiptAnswer])
     done = sum(receipt.state == "delivered" for receipt in found)
     rows = [[receipt.patient, receipt.state] for receipt in found]
-    _print(found, as_json, lambda: _table(f"{done} of {len(found)} delivered", ["patient", "state"], rows))
+    show_answer(
+        found, as_json, lambda: show_table(f"{done} of {len(found)} delivered", ["patient", "state"], rows)
+    )
 
 
 @app.command()
 def reports(patient: str, as_json: AsJson = False) -> None:
     """Show what a PATIENT has reported, newest first."""
-    with _doctor() as client:
-        found = client.get(f"/v1/patients/{_part(patient)}/reports", list[ReportAnswer])
-    rows = [[_time(report.received), report.kind, report.body] for report in found]
-    _print(found, as_json, lambda: _table(f"{len(found)} reports", ["received", "kind", "report"], rows))
+    with calling() as client:
+        found = client.get(f"/v1/patients/{part(patient)}/reports", list[ReportAnswer])
+    rows = [[time_text(report.received), report.kind, report.body] for report in found]
+    show_answer(
+        found, as_json, lambda: show_table(f"{len(found)} reports", ["received", "kind", "report"], rows)
+    )
 
 
 @app.command()
@@ -276,56 +212,58 @@ def retire(patient: str, as_json: AsJson = False) -> None:
 
 
 def _depart(verb: str, patient: str, as_json: bool) -> None:
-    with _doctor() as client:
-        answer = client.post(f"/v1/patients/{_part(patient)}/{verb}", None, DepartureAnswer)
+    with calling() as client:
+        answer = client.post(f"/v1/patients/{part(patient)}/{verb}", None, DepartureAnswer)
     text = f"{answer.patient} is {answer.standing}; new epochs began in {', '.join(answer.groups) or 'no group'}."
-    _print(answer, as_json, lambda: _console.print(text))
+    show_answer(answer, as_json, lambda: CONSOLE.print(text))
 
 
 @groups_app.command("list")
 def list_groups(as_json: AsJson = False) -> None:
     """List the groups."""
-    with _doctor() as client:
+    with calling() as client:
         found = client.get("/v1/groups", list[GroupAnswer])
     rows = [[g.name, str(g.epoch), str(len(g.members)), " ".join(g.members)] for g in found]
-    _print(found, as_json, lambda: _table(f"{len(found)} groups", ["group", "epoch", "members", ""], rows))
+    show_answer(
+        found, as_json, lambda: show_table(f"{len(found)} groups", ["group", "epoch", "members", ""], rows)
+    )
 
 
 @groups_app.command("create")
 def create_group(name: str, as_json: AsJson = False) -> None:
     """Make a group called NAME."""
-    with _doctor() as client:
+    with calling() as client:
         answer = client.post("/v1/groups", GroupOrder(name), GroupAnswer)
-    _print(answer, as_json, lambda: _console.print(f"Group {answer.name} exists."))
+    show_answer(answer, as_json, lambda: CONSOLE.print(f"Group {answer.name} exists."))
 
 
 @groups_app.command("add")
 def add_member(group: str, patient: str, as_json: AsJson = False) -> None:
     """Add PATIENT to GROUP: it reads what is accepted from now on."""
-    with _doctor() as client:
-        answer = client.post(f"/v1/groups/{_part(group)}/members", MemberOrder(patient), MemberAnswer)
-    _print(answer, as_json, lambda: _console.print(f"{answer.patient} is a member of {answer.group}."))
+    with calling() as client:
+        answer = client.post(f"/v1/groups/{part(group)}/members", MemberOrder(patient), MemberAnswer)
+    show_answer(answer, as_json, lambda: CONSOLE.print(f"{answer.patient} is a member of {answer.group}."))
 
 
 @groups_app.command("remove")
 def remove_member(group: str, patient: str, as_json: AsJson = False) -> None:
     """Remove PATIENT from GROUP: it reads nothing that is accepted from now on."""
-    with _doctor() as client:
-        answer = client.delete(f"/v1/groups/{_part(group)}/members/{_part(patient)}", MemberAnswer)
-    _print(
-        answer, as_json, lambda: _console.print(f"{answer.patient} is no longer a member of {answer.group}.")
+    with calling() as client:
+        answer = client.delete(f"/v1/groups/{part(group)}/members/{part(patient)}", MemberAnswer)
+    show_answer(
+        answer, as_json, lambda: CONSOLE.print(f"{answer.patient} is no longer a member of {answer.group}.")
     )
 
 
 @audit_app.command("verify")
 def verify_audit(as_json: AsJson = False) -> None:
     """Recompute the audit log's hash chain and compare its signed heads; exit 1 names the first bad entry."""
-    with _doctor() as client:
+    with calling() as client:
         answer = client.get("/v1/audit/verify", AuditAnswer)
     text = f"{answer.entries} entries and {answer.heads} signed heads verify."
     if not answer.valid:
         text = f"The audit log does not verify at entry {answer.first_bad}: {answer.reason}."
-    _print(answer, as_json, lambda: _console.print(text))
+    show_answer(answer, as_json, lambda: CONSOLE.print(text))
     if not answer.valid:
         raise typer.Exit(1)
 

@@ -1,4 +1,4 @@
-"""Groups at work: epochs begin, messages go out to every cursor, and who was away is caught up.
+"""Groups at work: epochs begin, and messages go out to every cursor. Who was away is caught up in `doctor.catching_up`.
 
 Everything here runs on the event loop and in commit order: what is published after a leave is sealed under a key that the
 leaver never held, because the leave's epoch marker stands in the log before it. The methods are called from the writer's
@@ -11,10 +11,10 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 
-from doctor.groups import Join, Leave, Membership, group_of, stream_of
+from doctor.catching_up import CatchUp
+from doctor.groups import Join, Leave, Membership, group_of
 from doctor.outbox import Accepted, Outbox
 from doctor.sessions import Attachment, Group, Session
-from shared.errors import StorageError
 from shared.logs import get_logger
 from shared.net.stream import clock
 from shared.protocol.epochs import MESSAGE_LIMIT, Epoch
@@ -23,8 +23,6 @@ from shared.wire.opcodes import DisconnectReason
 JOIN_WINDOW = 0.1  # seconds; joins within it share one epoch
 LONGEST_JOIN_WINDOW = 2.0  # whatever the last distribution took: who joins has ten seconds for its handshake
 GROUP_KEYS_A_TURN = 256
-CATCH_UP_BATCH = 64
-RECEIPT_PATIENCE = 10_000  # ms; what is unreceipted for so long is sent again
 
 _log = get_logger("fanout")
 
@@ -51,11 +49,13 @@ class Fanout:
         self.groups: dict[str, Group] = {}
         self.sessions: dict[str, Session] = {}
         self._doctor_id = doctor_id
-        self._outbox = outbox
         self._reader = reader
         self._random = random
         self._on_epoch = on_epoch
         self._behind: set[Attachment] = set()
+        self.catch_up = CatchUp(
+            outbox, reader, lambda attachment: self.groups[attachment.group].last, self._attach
+        )
         self._pass_due = False
 
     def load(self) -> None:
@@ -96,8 +96,7 @@ class Fanout:
         if earlier is not None and earlier.held_epoch:
             # This session has held an earlier epoch of the group, and accepts none but its successor: a fresh session may
             # begin with any. The device reconnects at once.
-            session.connection.disconnect(DisconnectReason.CLOSING)
-            session.stream.flush()
+            session.disconnect(DisconnectReason.CLOSING)
             return
         attachment = earlier or Attachment(session, join.group)
         attachment.begin_membership(join.start)
@@ -112,7 +111,7 @@ class Fanout:
             if attachment is not None and attachment.member:
                 self._detach(attachment)
                 attachment.end_membership(leave.until)
-                self._advance_soon(attachment)
+                self.catch_up.soon(attachment)
         for leave in leaves:
             self.next_epoch(self.groups[leave.group])
 
@@ -162,7 +161,7 @@ class Fanout:
         session.positioned = True
         for name, attachment in list(session.attachments.items()):
             attachment.written = reported.get(name, 0)
-            self._advance_soon(attachment)
+            self.catch_up.soon(attachment)
 
     def last_issued(self, attachment: Attachment) -> int:
         """The highest number that can ever have been sent to the patient of this attachment."""
@@ -174,63 +173,15 @@ class Fanout:
         """The patient's socket takes more again."""
         for attachment in list(session.attachments.values()):
             if attachment.cursor is None:
-                self._advance_soon(attachment)
+                self.catch_up.soon(attachment)
             else:
                 self._behind.add(attachment)
         self._want_pass()
 
-    def _advance_soon(self, attachment: Attachment) -> None:
-        """Catching up reads the disk, which may refuse; so it is never a part of what a commit has to bring about."""
-        asyncio.get_running_loop().call_soon(self.advance, attachment)
-
-    def advance(self, attachment: Attachment) -> None:
-        """Take the next step of catching up: a batch of missed messages, or attaching at the log's end."""
-        session, interval = attachment.session, attachment.first_beyond(attachment.written)
-        if not session.writable or attachment.cursor is not None or interval is None:
-            return
-        start, until = interval
-        group = self.groups[attachment.group]
-        after, end = max(attachment.written, start), group.last if until is None else until
-        if after < end:
-            if self._send_missed(attachment, start, after, end):
-                self._advance_soon(attachment)
-        else:
-            self._attach(attachment, group, start)
-
-    def send_again_from(self, attachment: Attachment, position: int) -> int:
-        """A patient says that it stands at `position` and lacks what follows; returns how much was sent to it before.
-
-        What it was sent and is entitled to goes out once more as DIRECT, in order; nothing else does.
-        """
-        interval = attachment.first_beyond(position)
-        if interval is None or not attachment.session.writable:
-            return 0
-        start, until = interval
-        after = max(position, start)
-        up_to = attachment.written if until is None else min(until, attachment.written)
-        if after < up_to:
-            self._send_missed(attachment, start, after, up_to)
-        return max(0, up_to - after)
-
     def send_unreceipted_again(self) -> None:
-        """What has gone unreceipted for ten seconds, though the socket has drained, goes out once more as DIRECT."""
-        now = clock().elapsed
+        """Called now and then: see `CatchUp`."""
         for session in list(self.sessions.values()):
-            if session.stream.buffered or not session.writable:
-                continue
-            for attachment in session.attachments.values():
-                since = attachment.unreceipted_since
-                if since is not None and now - since >= RECEIPT_PATIENCE:
-                    self._send_again(attachment)
-
-    def _send_again(self, attachment: Attachment) -> None:
-        attachment.unreceipted_since = None
-        interval = attachment.first_beyond(attachment.delivered)
-        if interval is not None:
-            # Never beyond the interval: what follows it was not meant for this patient, or starts elsewhere.
-            start, until = interval
-            up_to = attachment.written if until is None else min(until, attachment.written)
-            self._send_missed(attachment, start, max(attachment.delivered, start), up_to)
+            self.catch_up.send_unreceipted_again(session)
 
     def forget_read(self) -> None:
         """Let go of what every cursor has passed: frames, and with the markers the secrets of past epochs."""
@@ -268,10 +219,10 @@ class Fanout:
         for member in group.roster:
             session = self.sessions.get(member)
             if session is not None and session.positioned and group.name in session.attachments:
-                self._advance_soon(session.attachments[group.name])
+                self.catch_up.soon(session.attachments[group.name])
 
-    def _attach(self, attachment: Attachment, group: Group, start: int) -> None:
-        session = attachment.session
+    def _attach(self, attachment: Attachment, start: int) -> None:
+        session, group = attachment.session, self.groups[attachment.group]
         if group.epoch is None or session.patient_id not in group.roster:
             return  # its epoch is about to begin, and will attach it
         attachment.cursor = group.log.end
@@ -287,25 +238,6 @@ class Fanout:
         attachment.session.connection.send_group_key(epoch, start)
         attachment.session.stream.flush()
         attachment.held_epoch = epoch.number
-
-    def _send_missed(self, attachment: Attachment, start: int, after: int, up_to: int) -> bool:
-        """Send a batch as DIRECT. False where the disk refuses, or gives back something else than was written: that
-        session is cut, and no other is touched."""
-        now, stream = clock(), stream_of(attachment.group)
-        session = attachment.session
-        try:
-            missed = self._outbox.load(self._reader, stream, after, up_to, now.wall, CATCH_UP_BATCH)
-        except (StorageError, sqlite3.Error) as error:
-            _log.error(
-                "missed messages not read", patient=session.patient_id, stream=str(stream), cause=str(error)
-            )
-            session.stream.abort()
-            return False
-        for number, message in missed:
-            session.connection.send_direct(start, message)
-            attachment.note_written(number, now.elapsed)
-        session.stream.flush()
-        return True
 
     def _want_pass(self) -> None:
         if not self._pass_due and self._behind:
@@ -350,6 +282,5 @@ class Fanout:
 
     def _cut_lagging(self, attachment: Attachment) -> None:
         """It fell behind the log's retention: it comes back and catches up message by message."""
-        attachment.session.connection.disconnect(DisconnectReason.LAGGING)
-        attachment.session.stream.flush()
+        attachment.session.disconnect(DisconnectReason.LAGGING)
         self._detach(attachment)

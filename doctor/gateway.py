@@ -18,14 +18,16 @@ from doctor.answers import Origin
 from doctor.audit import Action, Head
 from doctor.commands import Commands
 from doctor.database import MIGRATIONS
+from doctor.desk import Office
 from doctor.door import DoorKeeper
 from doctor.fanout import Fanout
+from doctor.house import House
 from doctor.journal import Journal
 from doctor.receipts import Acknowledgement, Receipts
 from doctor.reports import Reports
 from doctor.roster import Roster
 from doctor.settings import DoctorSettings
-from doctor.visits import House, Visit
+from doctor.visits import Visit
 from shared.crypto.suites import SuiteId, suite_by_name
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
@@ -97,8 +99,8 @@ class Gateway:
         """Say goodbye to every device, let what was submitted take effect, and stop."""
         if self._server is not None:
             self._server.close()
-        for visit in list(self._house.visits):
-            visit.hang_up(DisconnectReason.CLOSING)
+        for stream in list(self._house.streams):
+            stream.hang_up(DisconnectReason.CLOSING)
         await self.commands.storage_answers()
         # A join among it may have set a timer for an epoch, which could no longer be kept.
         self._house.fanout.close()
@@ -264,7 +266,8 @@ def _assemble(
 
     reports = Reports(sealer)
     house = House(practice, roster, fanout, Receipts(writer, committed), writer, door, reports)
-    commands = Commands(settings, keys, sealer, roster, messages, fanout, writer, reader, journal, reports)
+    office = Office(settings, keys, sealer, roster, messages, fanout, writer, reader, journal, reports)
+    commands = Commands(office)
     return Gateway(settings, house, commands, keys)
 
 

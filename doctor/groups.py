@@ -63,7 +63,6 @@ class GroupRow:
     """A group as people see it."""
 
     name: str
-    epoch: int
     members: tuple[str, ...]
 
 
@@ -210,6 +209,6 @@ def list_groups(db: sqlite3.Connection) -> list[GroupRow]:
     for stream, patient_id in rows:
         members.setdefault(group_of(stream), []).append(patient_id)
     return [
-        GroupRow(name, epoch, tuple(members.get(name, ())))
-        for name, epoch in db.execute("SELECT name, epoch FROM groups ORDER BY name")
+        GroupRow(name, tuple(members.get(name, ())))
+        for (name,) in db.execute("SELECT name FROM groups ORDER BY name")
     ]

@@ -6,50 +6,22 @@ Answers come from the disk, as far as it has been committed, and from what runs:
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from pathlib import Path
 
 from doctor import audit, groups, receipts, roster
 from doctor.answers import AuditAnswer, GroupAnswer, PatientAnswer, ReceiptAnswer, ReportAnswer
-from doctor.fanout import Fanout
-from doctor.keyring import Keyring
+from doctor.desk import Desk
 from doctor.outbox import parse_message_id
-from doctor.reports import Reports
 from doctor.roster import Patient
-from doctor.settings import DoctorSettings
 from shared.errors import StorageError, UserError
 from shared.net.stream import clock
 from shared.protocol.doctor_handshake import Standing
-from shared.storage.sqlite import Writer
 
 REPORTS_SHOWN = 1000
 
 
-class Questions:
-    """Every question.
-
-    Args:
-        settings, keys: the doctor's own.
-        fanout: groups and sessions at work.
-        writer, reader: the database.
-        reports: what patients report.
-    """
-
-    def __init__(
-        self,
-        settings: DoctorSettings,
-        keys: Keyring,
-        fanout: Fanout,
-        writer: Writer,
-        reader: sqlite3.Connection,
-        reports: Reports,
-    ) -> None:
-        self.reader = reader
-        self._settings = settings
-        self._keys = keys
-        self._fanout = fanout
-        self._writer = writer
-        self._reports = reports
+class Questions(Desk):
+    """Every question."""
 
     def receipts(self, message_id: str) -> list[ReceiptAnswer]:
         """What became of a message, for each recipient.
@@ -60,7 +32,7 @@ class Questions:
         stream, number = parse_message_id(message_id)
         written = {
             session.patient_id: session.attachments[stream.name].written
-            for session in self._fanout.sessions.values()
+            for session in self._office.fanout.sessions.values()
             if stream.name in session.attachments
         }
         rows = receipts.list_receipts(self.reader, stream, number, clock().wall, written)
@@ -71,7 +43,7 @@ class Questions:
         return [self._live(patient) for patient in roster.list_patients(self.reader)]
 
     def _live(self, patient: Patient) -> PatientAnswer:
-        session = self._fanout.sessions.get(patient.patient_id)
+        session = self._office.fanout.sessions.get(patient.patient_id)
         state = "away" if patient.standing is Standing.ACTIVE else patient.standing.value
         epochs: dict[str, int] = {}
         if session is not None:
@@ -96,7 +68,7 @@ class Questions:
             " WHERE standing = 'active' AND invitations.patient_id IS NULL AND last_seen < ?",
             (limit,),
         )
-        return [row[0] for row in rows if row[0] not in self._fanout.sessions]
+        return [row[0] for row in rows if row[0] not in self._office.fanout.sessions]
 
     def reports(self, patient_id: str) -> list[ReportAnswer]:
         """The newest thousand reports of a patient, newest first.
@@ -114,12 +86,12 @@ class Questions:
                 each.received,
                 each.body.decode(errors="replace"),
             )
-            for each in self._reports.of_patient(self.reader, patient_id, REPORTS_SHOWN)
+            for each in self._office.reports.of_patient(self.reader, patient_id, REPORTS_SHOWN)
         ]
 
     def list_groups(self) -> list[GroupAnswer]:
         """All groups with their members, and the epoch that each is in now: the disk follows a moment later."""
-        running = self._fanout.groups
+        running = self._office.fanout.groups
         return [
             GroupAnswer(row.name, running[row.name].epoch_number, list(row.members))
             for row in groups.list_groups(self.reader)
@@ -129,17 +101,21 @@ class Questions:
     async def storage_answers(self) -> bool:
         """Whether the database takes a transaction now."""
         try:
-            await self._writer.submit(lambda db: db.execute("SELECT 1").fetchone())
+            await self._office.writer.submit(lambda db: db.execute("SELECT 1").fetchone())
         except StorageError:
             return False
         return True
 
     async def verify_audit(self) -> AuditAnswer:
         """Recompute the chain and compare the signed heads, on another thread."""
-        identity = self._keys.identity
-        path = Path(self._settings.state_dir) / "doctor.db"
+        identity = self._office.keys.identity
+        path = Path(self._office.settings.state_dir) / "doctor.db"
         verdict = await asyncio.to_thread(
-            audit.verify_file, path, Path(self._settings.audit_dir), identity.public, identity.algorithm
+            audit.verify_file,
+            path,
+            Path(self._office.settings.audit_dir),
+            identity.public,
+            identity.algorithm,
         )
         valid = verdict.first_bad is None
         return AuditAnswer(valid, verdict.entries, verdict.heads, verdict.first_bad, verdict.reason)

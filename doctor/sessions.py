@@ -13,6 +13,7 @@ from shared.crypto.secret import Secret
 from shared.net.stream import Stream
 from shared.protocol.doctor_connection import DoctorConnection
 from shared.protocol.epochs import Epoch
+from shared.wire.opcodes import DisconnectReason
 
 
 class Attachment:
@@ -117,6 +118,11 @@ class Session:
         return self.stream.connection
 
     @property
+    def who(self) -> dict[str, str]:
+        """The log's fields for this session."""
+        return {"address": self.stream.peer, "patient": self.patient_id}
+
+    @property
     def live(self) -> bool:
         """Whether records can still be sent."""
         return self.positioned and self.stream.open and not self.connection.ended
@@ -125,6 +131,11 @@ class Session:
     def writable(self) -> bool:
         """Whether the socket takes more now."""
         return self.live and self.stream.writable
+
+    def disconnect(self, reason: DisconnectReason) -> None:
+        """Tell the device why its session ends, and end it."""
+        self.connection.disconnect(reason)
+        self.stream.flush()
 
 
 class Group:

@@ -28,12 +28,12 @@ from doctor.audit import Verdict
 from doctor.database import MIGRATIONS
 from doctor.fanout import Fanout
 from doctor.gateway import Gateway, open_gateway
+from doctor.house import House
 from doctor.keyring import load_or_create
 from doctor.outbox import Accepted, BroadcastRequest, Outbox
 from doctor.receipts import Acknowledgement
 from doctor.sessions import Session
 from doctor.settings import DoctorSettings
-from doctor.visits import House
 from shared import logs
 from shared.crypto.secret import Secret
 from shared.crypto.signatures import SIGNERS, Algorithm, SigningKey, fingerprint

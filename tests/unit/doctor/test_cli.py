@@ -10,14 +10,14 @@ import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from doctor import cli, service
+from doctor import cli, console, service
 from doctor.settings import DoctorSettings
 from shared.errors import StorageError, UserError
 from shared.protocol import invitations
@@ -143,7 +143,7 @@ def test_a_message_may_be_read_from_standard_input(run: Terminal, doctor: Doctor
 
 async def stored_body(doctor: Doctor, number: int) -> bytes | None:
     """The body of a message in `everyone`."""
-    outbox = doctor.gateway.commands._outbox
+    outbox = doctor.gateway.commands._office.outbox
     ((_, message),) = outbox.load(doctor.reader, EVERYONE, number - 1, number, 0, 1)
     return message.body
 
@@ -383,8 +383,7 @@ def test_an_exit_without_a_number_is_a_failure(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_state_that_is_a_colour_name_is_only_coloured(capsys: pytest.CaptureFixture[str]) -> None:
     """A table shows what it is given, brackets included."""
-    show: Callable[..., None] = cli._table
-    show("[bold]title", ["a"], [["delivered"], ["[red]x"]])
+    console.show_table("[bold]title", ["a"], [["delivered"], ["[red]x"]])
 
     out = capsys.readouterr().out
     assert "[bold]title" in out

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from doctor import broadcast_log, fanout
+from doctor import broadcast_log, catching_up, fanout
 from doctor.audit import Action
-from doctor.fanout import RECEIPT_PATIENCE
+from doctor.catching_up import RECEIPT_PATIENCE
 from shared.protocol.connection import HANDSHAKE_DEADLINE
 from shared.protocol.epochs import Epoch
 from shared.protocol.events import Disconnected, Dropped, EpochBegun, Failed
@@ -377,7 +377,7 @@ async def test_what_was_missed_comes_first_and_in_order(tmp_path: Path) -> None:
         anna = await doctor.device("anna")
         anna.cut()
         await LOG.until("session ended", patient="anna")
-        texts = [f"missed {number}" for number in range(fanout.CATCH_UP_BATCH * 2 + 3)]
+        texts = [f"missed {number}" for number in range(catching_up.BATCH * 2 + 3)]
         for answer in [await doctor.broadcast(text) for text in texts]:
             last = answer
 

@@ -368,7 +368,7 @@ async def test_closing_says_goodbye_to_everyone(tmp_path: Path) -> None:
     async with running(tmp_path) as doctor:
         anna = await doctor.device("anna")
         reader, writer = await asyncio.open_connection("127.0.0.1", doctor.gateway.port)
-        await BELL.until(lambda: len(doctor.house.visits) == 2)
+        await BELL.until(lambda: len(doctor.house.streams) == 2)
 
     await anna.gone()
     assert anna.disconnects == [DisconnectReason.CLOSING]

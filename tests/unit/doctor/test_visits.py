@@ -84,7 +84,7 @@ async def test_a_retry_after_a_cut_costs_nothing(tmp_path: Path) -> None:
             await LOG.until("verified")
             anna.cut()
             await anna.gone()
-            await BELL.until(lambda: not doctor.house.visits)
+            await BELL.until(lambda: not doctor.house.streams)
         await doctor.settled()
         assert anna.count(Confirmed) == 0
         assert doctor.house.roster.member("anna") is not None
@@ -444,7 +444,7 @@ async def test_one_address_has_so_many_unfinished_handshakes(tmp_path: Path) -> 
     async with running(tmp_path, half_open_limit=4, half_open_per_address=2) as doctor:
         anna = await doctor.device("anna")
         idle = [await Raw.open(doctor) for _ in range(2)]
-        await BELL.until(lambda: len(doctor.house.visits) == 3)
+        await BELL.until(lambda: len(doctor.house.streams) == 3)
         third = await Raw.open(doctor)
 
         assert await third.rest() == b""
@@ -589,7 +589,7 @@ def test_bad_input_gets_one_coarse_alert_and_touches_nobody_else(tmp_path: Path,
             assert (line["check"], line["alert"], line["level"]) == (bad.check, bad.alert.name, "warning")
             assert line["cause"]
             assert line["address"].startswith("127.0.0.1:")
-            await BELL.until(lambda: len(doctor.house.visits) == 1)
+            await BELL.until(lambda: len(doctor.house.streams) == 1)
             answer = await doctor.broadcast("still here")
             await doctor.delivered(anna, answer.number)
             assert (anna.closed, anna.count(Failed)) == (0, 0)

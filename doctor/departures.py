@@ -1,0 +1,92 @@
+"""Orders that remove a patient: revoked for good, or retired until it comes back; and the journal of revocations."""
+
+from __future__ import annotations
+
+import asyncio
+
+from doctor import roster
+from doctor.answers import DepartureAnswer, Origin
+from doctor.desk import Desk
+from doctor.roster import Departure
+from shared.errors import StorageError
+from shared.logs import get_logger
+from shared.net.stream import clock
+from shared.protocol.doctor_handshake import Standing
+from shared.wire.opcodes import DisconnectReason
+
+_log = get_logger("commands")
+
+
+class Departures(Desk):
+    """Revokes and retires. `journal_behind`: the disk has refused a line of the journal."""
+
+    journal_behind = False
+
+    async def revoke(self, patient_id: str, origin: Origin) -> DepartureAnswer:
+        """Expel a patient for good.
+
+        When this returns: tombstone and audit entry are on the disk, its socket is cut, each of its groups is in a new
+        epoch, and the journal says so. Whatever is accepted from now on is sealed under keys that it never held.
+
+        Raises:
+            UserError: no such patient. StorageError: nothing has happened.
+        """
+        answer = await self._depart(patient_id, Standing.REVOKED, origin)
+        try:
+            await asyncio.to_thread(self._office.journal.append, patient_id, clock().wall)
+        except StorageError as error:
+            # The revocation stands; to call it off now would be false. The journal is completed later.
+            _log.error("journal behind", patient=patient_id, cause=str(error))
+            self.journal_behind = True
+        return answer
+
+    def complete_journal(self) -> None:
+        """Called now and then: write what the disk refused before."""
+        if self.journal_behind:
+            try:
+                self._office.journal.reconcile(self.reader, clock().wall)
+            except StorageError as error:
+                _log.error("journal behind", cause=str(error))
+            else:
+                self.journal_behind = False
+
+    async def retire(self, patient_id: str, origin: Origin) -> DepartureAnswer:
+        """Remove a patient that is gone; with the same key it may come back.
+
+        Raises:
+            UserError: no such patient. StorageError: nothing has happened.
+        """
+        return await self._depart(patient_id, Standing.RETIRED, origin)
+
+    async def _depart(self, patient_id: str, standing: Standing, origin: Origin) -> DepartureAnswer:
+        now = clock().wall
+
+        def answer(done: Departure) -> DepartureAnswer:
+            return DepartureAnswer(patient_id, standing.value, [leave.group for leave in done.leaves])
+
+        return await self._order(
+            origin,
+            (standing.value, patient_id),
+            lambda db: roster.depart(db, patient_id, standing, now, origin.actor),
+            self._departed,
+            answer,
+            DepartureAnswer,
+        )
+
+    def _departed(self, departure: Departure) -> None:
+        member = departure.member
+        self._office.roster.put(member)
+        for invitation_id in departure.voided:
+            self._office.roster.set_uses(invitation_id, 0)
+        session = self._office.fanout.sessions.get(member.patient_id)
+        if session is not None:
+            # Out of the fan-out first, so that no epoch that begins below can count it in or reach it.
+            self._office.fanout.drop_session(session)
+            # The device is told, if its socket takes it; cut off it is in any case.
+            reason = (
+                DisconnectReason.REVOKED if member.standing is Standing.REVOKED else DisconnectReason.RETIRED
+            )
+            session.disconnect(reason)
+            session.stream.abort()
+        self._office.fanout.leave(*departure.leaves)
+        _log.warning("patient left the roster", patient=member.patient_id, reason=member.standing.value)

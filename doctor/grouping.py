@@ -1,0 +1,65 @@
+"""Orders about groups and who is in them."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from doctor import groups
+from doctor.answers import GroupAnswer, MemberAnswer, Origin
+from doctor.desk import Desk
+from doctor.groups import Join, Leave
+from shared.net.stream import clock
+
+
+class Grouping(Desk):
+    """Makes groups, adds and removes members."""
+
+    async def create_group(self, name: str, origin: Origin) -> GroupAnswer:
+        """Make a group. Raises UserError where the name is taken or not a name."""
+        now = clock().wall
+
+        def work(db: sqlite3.Connection) -> str:
+            groups.create(db, name, now, origin.actor)
+            return name
+
+        return await self._order(
+            origin,
+            ("create", name),
+            work,
+            self._office.fanout.add_group,
+            lambda created: GroupAnswer(created, 1, []),
+            GroupAnswer,
+        )
+
+    async def add_member(self, group: str, patient_id: str, origin: Origin) -> MemberAnswer:
+        """Add a patient to a group: it reads what is accepted from now on. Raises UserError."""
+        now = clock().wall
+
+        def effect(join: Join) -> None:
+            self._office.fanout.join(join)
+            self._office.fanout.extend(join)
+
+        return await self._order(
+            origin,
+            ("add", group, patient_id),
+            lambda db: groups.add(db, group, patient_id, now, origin.actor),
+            effect,
+            lambda join: MemberAnswer(join.group, join.patient_id, join.start),
+            MemberAnswer,
+        )
+
+    async def remove_member(self, group: str, patient_id: str, origin: Origin) -> MemberAnswer:
+        """Remove a patient from a group: it reads nothing that is accepted from now on. Raises UserError."""
+        now = clock().wall
+
+        def answer(leave: Leave) -> MemberAnswer:
+            return MemberAnswer(leave.group, leave.patient_id, leave.until)
+
+        return await self._order(
+            origin,
+            ("remove", group, patient_id),
+            lambda db: groups.remove(db, group, patient_id, now, origin.actor),
+            self._office.fanout.leave,
+            answer,
+            MemberAnswer,
+        )

@@ -1,0 +1,70 @@
+"""What all visits share, and the socket by which each of them comes.
+
+Law: the one place that holds the house together; it decides nothing but whether the door is open to one more stranger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+from doctor.door import Budget, DoorKeeper, Replacements
+from doctor.fanout import Fanout
+from doctor.receipts import Receipts
+from doctor.reports import Reports
+from doctor.roster import Roster
+from shared.net.stream import Stream
+from shared.protocol.doctor_connection import DoctorConnection
+from shared.protocol.doctor_handshake import Practice
+from shared.protocol.events import Event
+from shared.storage.sqlite import Writer
+from shared.wire.opcodes import DisconnectReason
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What all visits share."""
+
+    practice: Practice
+    roster: Roster
+    fanout: Fanout
+    receipts: Receipts
+    writer: Writer
+    door: DoorKeeper
+    reports: Reports
+    replacements: Replacements = field(default_factory=Replacements)
+    entries: Budget = field(default_factory=Budget)  # audit entries about refusals
+    streams: set[DeviceStream] = field(default_factory=set)  # those that are connected
+
+
+class DeviceStream(Stream[DoctorConnection]):
+    """A device's TCP connection; over the limit of half-open ones it is closed before a byte is read."""
+
+    def __init__(
+        self,
+        connection: DoctorConnection,
+        on_open: Callable[[str], bool],
+        on_events: Callable[[list[Event]], None],
+        on_closed: Callable[[], None],
+        on_writable: Callable[[], None],
+    ) -> None:
+        super().__init__(connection, on_events, on_closed, on_writable)
+        self._on_open = on_open
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask at the door first."""
+        address = transport.get_extra_info("peername")
+        host = address[0] if address else "?"
+        self.connection.address = host
+        if self._on_open(host):
+            super().connection_made(transport)
+        else:
+            self.connection.disconnect(DisconnectReason.CLOSING)
+            cast(asyncio.Transport, transport).abort()
+
+    def hang_up(self, reason: DisconnectReason) -> None:
+        """End the session in good order, or just the connection where there is none yet."""
+        self.connection.disconnect(reason)
+        self.flush()

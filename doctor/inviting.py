@@ -1,0 +1,125 @@
+"""Orders about invitations: to one patient, or to a fleet, whose invitation is written where its replicas find it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import sqlite3
+from pathlib import Path
+
+from doctor import enrolment
+from doctor.answers import InvitationAnswer, InviteOrder, Origin
+from doctor.desk import Desk, Office
+from doctor.enrolment import InvitationRequest
+from shared.errors import UserError
+from shared.logs import get_logger
+from shared.net.stream import clock
+from shared.protocol import invitations
+from shared.protocol.doctor_handshake import OpenInvitation
+from shared.protocol.invitations import Invitation
+from shared.storage.keyfile import write_private
+
+_log = get_logger("commands")
+
+
+class Inviting(Desk):
+    """Invites. `port` is the device port in use."""
+
+    def __init__(self, office: Office) -> None:
+        super().__init__(office)
+        self.port = office.settings.listen_port
+
+    async def invite(self, order: InviteOrder, origin: Origin) -> InvitationAnswer:
+        """Invite one patient, or, without an id, a fleet; a new fleet invitation voids the one before.
+
+        Raises:
+            UserError: an unknown group or a taken id. StorageError: nothing has happened.
+        """
+        fleet = order.patient is None
+        hours = order.hours or (None if fleet else self._office.settings.invitation_hours)
+        lifetime = (
+            max(1, round(hours * enrolment.HOUR)) if hours else 0
+        )  # rounded down to 0, it would never expire
+        uses = self._office.settings.fleet_uses if fleet else 1
+        request = InvitationRequest(order.patient, tuple(order.groups), uses, lifetime)
+
+        def work(db: sqlite3.Connection) -> tuple[Invitation, list[bytes]]:
+            voided = enrolment.void_fleet(db) if fleet else []
+            return self._invite(db, request, origin.actor), voided
+
+        asked = ("invite", order)
+        answer = await self._order(origin, asked, work, self._keep_invitation, _invited, InvitationAnswer)
+        if fleet and self._office.settings.provisioning_file and self._is_open(answer):
+            path = Path(self._office.settings.provisioning_file)
+            await asyncio.to_thread(_publish, path, answer.invitation.encode())
+        return answer
+
+    def _is_open(self, answer: InvitationAnswer) -> bool:
+        """Whether the invitation still admits anybody: a repeated order gets an old answer, which may be void."""
+        held = self._office.roster.invitation(invitations.from_text(answer.invitation).invitation_id)
+        return held is not None and held.uses_left > 0
+
+    def _keep_invitation(self, made: tuple[Invitation, list[bytes]]) -> None:
+        invitation, voided = made
+        for invitation_id in voided:
+            self._office.roster.set_uses(invitation_id, 0)
+        record = OpenInvitation(invitation.secret, invitation.expires, invitation.uses, invitation.patient_id)
+        self._office.roster.put_invitation(invitation.invitation_id, record)
+
+    def _invite(self, db: sqlite3.Connection, request: InvitationRequest, actor: str) -> Invitation:
+        return enrolment.invite(
+            db,
+            self._office.settings.doctor_id,
+            self._office.keys,
+            self.addresses,
+            self._office.sealer,
+            request,
+            clock().wall,
+            actor,
+            secrets.token_bytes,
+        )
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where devices find this doctor."""
+        if self._office.settings.addresses:
+            return self._office.settings.addresses
+        host = self._office.settings.listen_host
+        if host in ("0.0.0.0", "::", ""):  # noqa: S104  compared, not bound
+            host = socket.gethostname()
+        if ":" in host:
+            host = f"[{host}]"
+        return (f"{host}:{self.port}",)
+
+    async def provision_fleet_once(self) -> None:
+        """At the first start, write the fleet invitation where replicas find it."""
+        path = self._office.settings.provisioning_file
+        if path and not await asyncio.to_thread(os.path.exists, path):
+            await self.invite(InviteOrder(), Origin("gateway"))
+            _log.info("fleet invitation written", path=path)
+
+
+def _invited(made: tuple[Invitation, list[bytes]]) -> InvitationAnswer:
+    invitation = made[0]
+    return InvitationAnswer(
+        invitations.to_text(invitation),
+        invitation.patient_id,
+        invitation.groups,
+        invitation.uses,
+        invitation.expires,
+    )
+
+
+def _publish(path: Path, text: bytes) -> None:
+    """Write the fleet invitation where the owner alone may read it.
+
+    Raises:
+        UserError: the directory is missing; says which.
+    """
+    if not path.parent.is_dir():
+        raise UserError(
+            f"provisioning_file: there is no directory {path.parent}; create it or change the setting."
+        )
+    write_private(path, text)
