@@ -141,6 +141,21 @@ class Program:
             await self._reader
         return process.returncode if process.returncode is not None else -1
 
+    async def kill(self) -> None:
+        """End it at once: kill -9."""
+        assert self._process is not None  # noqa: S101  only what was started is killed
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self.ended_by_itself()
+
+    async def ended_by_itself(self) -> int:
+        """Wait, however long it takes, until it has ended and everything that it said is read; its exit code."""
+        assert self._process is not None  # noqa: S101  only what was started is waited for
+        assert self._reader is not None  # noqa: S101  it is started
+        code = await self._process.wait()
+        await self._reader
+        return code
+
     def last_words(self) -> str:
         """The end of what it said, for a person who has to find out why."""
         other: list[str] = []

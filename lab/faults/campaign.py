@@ -5,7 +5,6 @@ Law: the only list of rows. A row that fails does not stop the ones behind it; o
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import uvloop
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -78,7 +78,7 @@ def run_rows(
         ):
             trial = Trial(overrides.applied(row.scale(size)), seed, Path(directory), on_progress)
             began = time.monotonic()
-            tally = asyncio.run(_run(row, trial))
+            tally = uvloop.run(_run(row, trial))
             found = result(row, trial, tally, time.monotonic() - began)
         show(row, found, console)
         yield found
