@@ -19,6 +19,8 @@ from shared.errors import UserError
 from shared.storage.sealed import Sealer
 
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
+Text = Annotated[str, Meta(min_length=1, max_length=32_768)]
+Hours = Annotated[float, Meta(gt=0, le=87_600)]
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -37,7 +39,7 @@ class InviteOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     patient: Name | None = None
     groups: Annotated[list[Name], Meta(max_length=63)] = []  # with `everyone`, as many as an invitation holds
-    hours: Annotated[float, Meta(gt=0, le=87_600)] | None = None
+    hours: Hours | None = None
 
 
 class InvitationAnswer(Answer, frozen=True):
@@ -51,10 +53,11 @@ class InvitationAnswer(Answer, frozen=True):
 
 
 class BroadcastOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A text for everyone who is a member of the group when it is accepted."""
+    """A text for everyone who is a member of the group when it is accepted. `hours`: how long it may be shown; null: as configured."""
 
-    text: Annotated[str, Meta(min_length=1, max_length=32_768)]
+    text: Text
     group: Name = "everyone"
+    hours: Hours | None = None
 
 
 class BroadcastAnswer(Answer, frozen=True):
@@ -64,6 +67,21 @@ class BroadcastAnswer(Answer, frozen=True):
     group: str
     number: int
     recipients: int
+
+
+class MessageOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A text for one patient alone. `hours`: how long it may be shown; null: as configured."""
+
+    text: Text
+    hours: Hours | None = None
+
+
+class MessageAnswer(Answer, frozen=True):
+    """The private message is on the disk; ask for its receipt by `id`."""
+
+    id: str
+    patient: str
+    number: int
 
 
 class ReceiptAnswer(Answer, frozen=True):

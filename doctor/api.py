@@ -37,6 +37,8 @@ from doctor.answers import (
     InviteOrder,
     MemberAnswer,
     MemberOrder,
+    MessageAnswer,
+    MessageOrder,
     Origin,
     PatientAnswer,
     Problem,
@@ -80,7 +82,7 @@ async def broadcast(data: JSONBody[BroadcastOrder], commands: Orders, origin: Fr
 
 @get("/v1/broadcasts/{message:str}/receipts")
 async def list_receipts(message: FromPath[str], commands: Orders) -> list[ReceiptAnswer]:
-    """What became of a broadcast, for each of its recipients."""
+    """What became of a message, a broadcast or one to a patient alone, for each of its recipients."""
     return commands.receipts(message)
 
 
@@ -88,6 +90,14 @@ async def list_receipts(message: FromPath[str], commands: Orders) -> list[Receip
 async def list_patients(commands: Orders) -> list[PatientAnswer]:
     """Everyone on the roster, with live state."""
     return commands.patients()
+
+
+@post("/v1/patients/{patient:str}/messages")
+async def send(
+    patient: FromPath[str], data: JSONBody[MessageOrder], commands: Orders, origin: From
+) -> MessageAnswer:
+    """Accept a message to one patient alone. 201 means that it is on the disk."""
+    return await commands.send(patient, data, origin)
 
 
 @post("/v1/patients/{patient:str}/revoke")
@@ -162,6 +172,7 @@ HANDLERS = [
     list_receipts,
     list_patients,
     list_reports,
+    send,
     revoke,
     retire,
     list_groups,

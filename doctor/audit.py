@@ -46,6 +46,7 @@ class Action(Enum):
     MEMBER_REMOVED = "member-removed"
     EPOCH_BEGUN = "epoch-begun"
     BROADCAST_ACCEPTED = "broadcast-accepted"
+    MESSAGE_ACCEPTED = "message-accepted"
     REPLACED_OFTEN = "replaced-often"
     RECEIPT_IMPOSSIBLE = "receipt-impossible"
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from doctor.groups import stream_of
 from doctor.outbox import Outbox
 from doctor.sessions import Attachment, Session
 from shared.errors import StorageError
 from shared.logs import get_logger
 from shared.net.stream import clock
+from shared.wire.messages import Stream
 
 BATCH = 64
 RECEIPT_PATIENCE = 10_000  # ms; what is unreceipted for so long is sent again
@@ -29,15 +29,15 @@ class CatchUp:
     Args:
         outbox: gives back accepted messages.
         reader: a connection that sees what is committed.
-        last: the last number that was accepted in an attachment's stream.
-        attach: called with an attachment that has nothing left to catch up, and the start of its membership.
+        last: the last number that was accepted in each stream.
+        attach: called with a member's attachment that has nothing left to catch up, and the start of its membership.
     """
 
     def __init__(
         self,
         outbox: Outbox,
         reader: sqlite3.Connection,
-        last: Callable[[Attachment], int],
+        last: Mapping[Stream, int],
         attach: Callable[[Attachment, int], None],
     ) -> None:
         self._outbox = outbox
@@ -50,12 +50,12 @@ class CatchUp:
         asyncio.get_running_loop().call_soon(self.advance, attachment)
 
     def advance(self, attachment: Attachment) -> None:
-        """Take the next step of catching up: a batch of missed messages, or attaching at the log's end."""
+        """Take the next step of catching up: a batch of missed messages, or attaching at the log's end, where there is a log."""
         session, interval = attachment.session, attachment.first_beyond(attachment.written)
         if not session.writable or attachment.cursor is not None or interval is None:
             return
         start, until = interval
-        after, end = max(attachment.written, start), self._last(attachment) if until is None else until
+        after, end = max(attachment.written, start), self._last[attachment.stream] if until is None else until
         if after < end:
             if self._send_missed(attachment, start, after, end):
                 self.soon(attachment)
@@ -99,7 +99,7 @@ class CatchUp:
     def _send_missed(self, attachment: Attachment, start: int, after: int, up_to: int) -> bool:
         """Send a batch as DIRECT. False where the disk refuses, or gives back something else than was written: that
         session is cut, and no other is touched."""
-        now, stream = clock(), stream_of(attachment.group)
+        now, stream = clock(), attachment.stream
         session = attachment.session
         try:
             missed = self._outbox.load(self._reader, stream, after, up_to, now.wall, BATCH)

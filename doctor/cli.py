@@ -25,6 +25,8 @@ from doctor.answers import (
     InviteOrder,
     MemberAnswer,
     MemberOrder,
+    MessageAnswer,
+    MessageOrder,
     PatientAnswer,
     ReceiptAnswer,
     ReportAnswer,
@@ -150,13 +152,17 @@ def patients(as_json: AsJson = False) -> None:
     show_answer(found, as_json, lambda: show_table(f"{len(found)} patients", columns, rows))
 
 
-@app.command()
-def broadcast(
-    text: Annotated[str, typer.Argument(help="The message; '-' reads it from standard input.")],
-    group: Annotated[str, typer.Option("--group", help="Who is to read it.")] = "everyone",
-    as_json: AsJson = False,
-) -> None:
-    """Send TEXT to everyone in a group. When this returns, the message is on the disk."""
+Body = Annotated[str, typer.Argument(help="The message; '-' reads it from standard input.")]
+Expires = Annotated[
+    float | None,
+    typer.Option(
+        "--expires", metavar="HOURS", min=0, help="How long it may be shown; default as configured."
+    ),
+]
+
+
+def _read(text: str) -> str:
+    """The message as it was given, or from standard input."""
     try:
         text = sys.stdin.read() if text == "-" else text
         size = len(text.encode())
@@ -164,8 +170,20 @@ def broadcast(
         raise typer.BadParameter("the message is not UTF-8 text") from None
     if not 1 <= size <= BODY_LIMIT:
         raise typer.BadParameter(f"a message has 1 to {BODY_LIMIT} bytes; this one has {size}")
+    return text
+
+
+@app.command()
+def broadcast(
+    text: Body,
+    group: Annotated[str, typer.Option("--group", help="Who is to read it.")] = "everyone",
+    expires: Expires = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send TEXT to everyone in a group. When this returns, the message is on the disk."""
+    order = BroadcastOrder(_read(text), group, expires)
     with calling() as client:
-        answer = client.post("/v1/broadcasts", BroadcastOrder(text, group), BroadcastAnswer)
+        answer = client.post("/v1/broadcasts", order, BroadcastAnswer)
 
     def show() -> None:
         CONSOLE.print(f"Accepted for {answer.recipients} patients in {answer.group}. Its receipts:")
@@ -175,10 +193,25 @@ def broadcast(
 
 
 @app.command()
+def send(patient: str, text: Body, expires: Expires = None, as_json: AsJson = False) -> None:
+    """Send TEXT to one PATIENT alone. When this returns, the message is on the disk."""
+    order = MessageOrder(_read(text), expires)
+    with calling() as client:
+        answer = client.post(f"/v1/patients/{part(patient)}/messages", order, MessageAnswer)
+
+    def show() -> None:
+        CONSOLE.print(f"Accepted for {answer.patient} alone. Its receipt:")
+        sys.stdout.write(f"telemed-doctor receipts {answer.id}\n")
+
+    show_answer(answer, as_json, show)
+
+
+@app.command()
 def receipts(
-    message: Annotated[str, typer.Argument(help="The id that `broadcast` printed.")], as_json: AsJson = False
+    message: Annotated[str, typer.Argument(help="The id that `broadcast` or `send` printed.")],
+    as_json: AsJson = False,
 ) -> None:
-    """Show what became of a broadcast, for each recipient."""
+    """Show what became of a message, for each recipient."""
     with calling() as client:
         found = client.get(f"/v1/broadcasts/{part(message)}/receipts", list[ReceiptAnswer])
     done = sum(receipt.state == "delivered" for receipt in found)

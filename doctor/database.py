@@ -1,6 +1,6 @@
 """The doctor's schema, and nothing else: `MIGRATIONS` brings a database from any earlier version to the present one.
 
-Two ideas carry it. A stream is one numbered sequence of messages (`group:everyone`). A *membership* is an interval of a stream:
+Two ideas carry it. A stream is one numbered sequence of messages (`group:everyone`, `patient:bed-01`). A *membership* is an interval of a stream:
 who was a member when a number was assigned is a recipient of it, so recipients need no rows of their own, and what
 a patient has acknowledged is one number a membership. Bodies and invitation secrets are sealed (`shared.storage.sealed`).
 """
@@ -102,4 +102,11 @@ CREATE TABLE reports (
 CREATE INDEX reports_by_arrival ON reports (patient_id, received);
 """
 
-MIGRATIONS = (FIRST, SECOND)
+THIRD = """
+-- Each patient has a stream of its own. One that is retired gets it when it comes back.
+INSERT INTO streams SELECT 'patient:' || patient_id, 0 FROM patients WHERE standing = 'active';
+INSERT INTO memberships SELECT 'patient:' || patient_id, patient_id, 0, NULL, NULL, 0 FROM patients
+    WHERE standing = 'active';
+"""
+
+MIGRATIONS = (FIRST, SECOND, THIRD)

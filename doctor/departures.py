@@ -62,7 +62,7 @@ class Departures(Desk):
         now = clock().wall
 
         def answer(done: Departure) -> DepartureAnswer:
-            return DepartureAnswer(patient_id, standing.value, [leave.group for leave in done.leaves])
+            return DepartureAnswer(patient_id, standing.value, done.groups)
 
         return await self._order(
             origin,

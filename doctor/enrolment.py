@@ -11,10 +11,10 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from doctor import audit, groups
+from doctor import audit, groups, streams
 from doctor.audit import Action
-from doctor.groups import Join, Membership
 from doctor.keyring import Keyring
+from doctor.streams import Join, Membership
 from shared.crypto.signatures import fingerprint
 from shared.errors import TelemedError, UserError
 from shared.protocol.doctor_handshake import Member, Standing
@@ -171,17 +171,22 @@ def admit(db: sqlite3.Connection, verified: Verified, now: int, address: str) ->
         )
         audit.append(db, now, "gateway", Action.ADMITTED, verified.patient_id, f"from {address}")
     returning = row is not None and row[0] == Standing.RETIRED.value
-    joins = (
-        tuple(groups.join(db, name, verified.patient_id) for name in names) if enrolled or returning else ()
-    )
+    joins = _join(db, names, verified.patient_id) if enrolled or returning else ()
     return Admission(
         member=Member(verified.patient_id, verified.algorithm, verified.public_key, Standing.ACTIVE),
         enrolled=enrolled,
         joins=joins,
-        memberships=tuple(groups.memberships_of(db, verified.patient_id)),
+        memberships=tuple(streams.memberships_of(db, verified.patient_id)),
         invitation_id=invitation_id,
         uses_left=uses_left,
     )
+
+
+def _join(db: sqlite3.Connection, names: tuple[str, ...], patient_id: str) -> tuple[Join, ...]:
+    """Make a patient a member of its groups and of its own stream, which begins with its enrolment."""
+    own = streams.of_patient(patient_id)
+    streams.create(db, own)
+    return tuple(streams.join(db, stream, patient_id) for stream in (*map(streams.of_group, names), own))
 
 
 def _use_invitation(

@@ -1,4 +1,5 @@
-"""Groups at work: epochs begin, and messages go out to every cursor. Who was away is caught up in `doctor.catching_up`.
+"""Streams at work: epochs begin, and messages go out to every cursor. Who was away is caught up in `doctor.catching_up`,
+and so is each patient's own stream, which has neither epoch nor log.
 
 Everything here runs on the event loop and in commit order: what is published after a leave is sealed under a key that the
 leaver never held, because the leave's epoch marker stands in the log before it. The methods are called from the writer's
@@ -11,13 +12,15 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 
+from doctor import streams
 from doctor.catching_up import CatchUp
-from doctor.groups import Join, Leave, Membership, group_of
 from doctor.outbox import Accepted, Outbox
 from doctor.sessions import Attachment, Group, Session
+from doctor.streams import Join, Leave, Membership
 from shared.logs import get_logger
 from shared.net.stream import clock
 from shared.protocol.epochs import MESSAGE_LIMIT, Epoch
+from shared.wire.messages import Stream, TargetKind
 from shared.wire.opcodes import DisconnectReason
 
 JOIN_WINDOW = 0.1  # seconds; joins within it share one epoch
@@ -47,41 +50,41 @@ class Fanout:
         on_epoch: Callable[[str, int, int], None],
     ) -> None:
         self.groups: dict[str, Group] = {}
+        self.last: dict[Stream, int] = {}  # the last number that was accepted in each stream
         self.sessions: dict[str, Session] = {}
         self._doctor_id = doctor_id
         self._reader = reader
         self._random = random
         self._on_epoch = on_epoch
         self._behind: set[Attachment] = set()
-        self.catch_up = CatchUp(
-            outbox, reader, lambda attachment: self.groups[attachment.group].last, self._attach
-        )
+        self.catch_up = CatchUp(outbox, reader, self.last, self._attach)
         self._pass_due = False
 
     def load(self) -> None:
         """Read groups and members, and begin an epoch in each: no key outlives a restart."""
-        rows = self._reader.execute(
-            "SELECT name, epoch, last FROM groups JOIN streams ON stream = 'group:' || name ORDER BY name"
-        ).fetchall()
-        for name, _, last in rows:
-            self.groups[name] = Group(name, last)
-        for stream, patient_id in self._reader.execute(
-            "SELECT stream, patient_id FROM memberships WHERE until IS NULL"
-        ):
-            self.groups[group_of(stream)].members.add(patient_id)
-        for name, epoch, _ in rows:
+        self.last.update(streams.last_numbers(self._reader))
+        rows = self._reader.execute("SELECT name, epoch FROM groups ORDER BY name").fetchall()
+        for name, _ in rows:
+            self.groups[name] = Group(name)
+        for name, patient_id in streams.current_members(self._reader):
+            self.groups[name].members.add(patient_id)
+        for name, epoch in rows:
             self._begin_epoch(self.groups[name], epoch + 1)
 
     # What was committed
 
     def add_group(self, name: str) -> None:
         """A group was created."""
-        self.groups[name] = Group(name, 0)
+        self.groups[name] = Group(name)
+        self.last[streams.of_group(name)] = 0
         self._begin_epoch(self.groups[name], 1)
 
     def join(self, join: Join) -> None:
-        """A patient became a member. Its epoch begins within the window, or with the next message if that is sooner."""
-        group = self.groups[join.group]
+        """A patient became a member. A group's epoch begins within the window, or with the next message if that is sooner."""
+        if join.stream.kind is TargetKind.PATIENT:
+            self.last.setdefault(join.stream, join.start)
+            return
+        group = self.groups[join.stream.name]
         group.members.add(join.patient_id)
         if group.timer is None:
             window = min(max(JOIN_WINDOW, 10 * group.distribution), LONGEST_JOIN_WINDOW)
@@ -92,41 +95,52 @@ class Fanout:
         session = self.sessions.get(join.patient_id)
         if session is None:
             return
-        earlier = session.attachments.get(join.group)
+        earlier = session.attachments.get(join.stream)
         if earlier is not None and earlier.held_epoch:
             # This session has held an earlier epoch of the group, and accepts none but its successor: a fresh session may
             # begin with any. The device reconnects at once.
             session.disconnect(DisconnectReason.CLOSING)
             return
-        attachment = earlier or Attachment(session, join.group)
+        attachment = earlier or Attachment(session, join.stream)
         attachment.begin_membership(join.start)
-        session.attachments[join.group] = attachment
+        session.attachments[join.stream] = attachment
 
     def leave(self, *leaves: Leave) -> None:
         """Memberships ended; in each group the next epoch begins before anything else is published."""
+        left = [leave for leave in leaves if leave.stream.kind is TargetKind.GROUP]
+        for leave in left:
+            self.groups[leave.stream.name].members.discard(leave.patient_id)
         for leave in leaves:
-            self.groups[leave.group].members.discard(leave.patient_id)
             session = self.sessions.get(leave.patient_id)
-            attachment = session.attachments.get(leave.group) if session else None
+            attachment = session.attachments.get(leave.stream) if session else None
             if attachment is not None and attachment.member:
                 self._detach(attachment)
                 attachment.end_membership(leave.until)
                 self.catch_up.soon(attachment)
-        for leave in leaves:
-            self.next_epoch(self.groups[leave.group])
+        for leave in left:
+            self.next_epoch(self.groups[leave.stream.name])
 
     def publish(self, accepted: Accepted) -> None:
-        """A message was accepted: seal it once and let every cursor see it."""
+        """A message was accepted: seal it once and let every cursor see it, or send it to the one patient it is for."""
+        if accepted.stream.kind is TargetKind.PATIENT:
+            self._publish_private(accepted)
+            return
         group = self.groups[accepted.stream.name]
         if group.timer is not None or group.sequence >= MESSAGE_LIMIT:
             self.next_epoch(group)
-        group.last = accepted.number
+        self.last[accepted.stream] = accepted.number
         if group.attached and group.epoch is not None:
             frame = group.epoch.seal(group.sequence, accepted.message)
             group.sequence += 1
             group.log.append(frame, accepted.number)
             self._behind |= group.attached
             self._want_pass()
+
+    def _publish_private(self, accepted: Accepted) -> None:
+        self.last[accepted.stream] = accepted.number
+        session = self.sessions.get(accepted.stream.name)
+        if session is not None:
+            self.catch_up.soon(session.attachments[accepted.stream])
 
     # Sessions
 
@@ -136,11 +150,11 @@ class Fanout:
         if replaced is not None:
             self.drop_session(replaced)
         self.sessions[session.patient_id] = session
-        by_group: dict[str, list[Membership]] = {}
+        histories: dict[Stream, list[Membership]] = {}
         for membership in memberships:
-            by_group.setdefault(membership.stream.name, []).append(membership)
-        for name, history in by_group.items():
-            attachment = session.attachments[name] = Attachment(session, name)
+            histories.setdefault(membership.stream, []).append(membership)
+        for stream, history in histories.items():
+            attachment = session.attachments[stream] = Attachment(session, stream)
             attachment.remember(history)
         return replaced
 
@@ -151,22 +165,22 @@ class Fanout:
         for attachment in session.attachments.values():
             self._detach(attachment)
 
-    def begin_delivery(self, session: Session, reported: dict[str, int]) -> None:
+    def begin_delivery(self, session: Session, reported: dict[Stream, int]) -> None:
         """The patient has said where it stands: send what it missed, then attach it.
 
         Args:
-            reported: the last number of each group's stream that the patient has. It may be below what is known as delivered, where
+            reported: the last number of each stream that the patient has. It may be below what is known as delivered, where
                 its disk was put back to an earlier state: it is sent again what it lost.
         """
         session.positioned = True
-        for name, attachment in list(session.attachments.items()):
-            attachment.written = reported.get(name, 0)
+        for stream, attachment in list(session.attachments.items()):
+            attachment.written = reported.get(stream, 0)
             self.catch_up.soon(attachment)
 
     def last_issued(self, attachment: Attachment) -> int:
         """The highest number that can ever have been sent to the patient of this attachment."""
         if attachment.member:
-            return self.groups[attachment.group].last
+            return self.last[attachment.stream]
         return max(attachment.delivered, attachment.issued)
 
     def resume(self, session: Session) -> None:
@@ -216,13 +230,16 @@ class Fanout:
             group.log.mark(group.epoch)
             self._behind |= group.attached
             self._want_pass()
+        stream = streams.of_group(group.name)
         for member in group.roster:
             session = self.sessions.get(member)
-            if session is not None and session.positioned and group.name in session.attachments:
-                self.catch_up.soon(session.attachments[group.name])
+            if session is not None and session.positioned and stream in session.attachments:
+                self.catch_up.soon(session.attachments[stream])
 
     def _attach(self, attachment: Attachment, start: int) -> None:
-        session, group = attachment.session, self.groups[attachment.group]
+        if attachment.private:
+            return
+        session, group = attachment.session, self.groups[attachment.stream.name]
         if group.epoch is None or session.patient_id not in group.roster:
             return  # its epoch is about to begin, and will attach it
         attachment.cursor = group.log.end
@@ -230,9 +247,10 @@ class Fanout:
         self._send_group_key(attachment, group.epoch, start)
 
     def _detach(self, attachment: Attachment) -> None:
-        attachment.cursor = None
-        self.groups[attachment.group].attached.discard(attachment)
-        self._behind.discard(attachment)
+        if attachment.cursor is not None:
+            attachment.cursor = None
+            self.groups[attachment.stream.name].attached.discard(attachment)
+            self._behind.discard(attachment)
 
     def _send_group_key(self, attachment: Attachment, epoch: Epoch, start: int) -> None:
         attachment.session.connection.send_group_key(epoch, start)
@@ -255,7 +273,7 @@ class Fanout:
             self._want_pass()
 
     def _write_to(self, attachment: Attachment, keys_left: int, elapsed: int) -> int:
-        session, group = attachment.session, self.groups[attachment.group]
+        session, group = attachment.session, self.groups[attachment.stream.name]
         while attachment.cursor is not None and session.writable:
             if attachment.cursor < group.log.base:
                 self._cut_lagging(attachment)

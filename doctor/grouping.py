@@ -7,7 +7,7 @@ import sqlite3
 from doctor import groups
 from doctor.answers import GroupAnswer, MemberAnswer, Origin
 from doctor.desk import Desk
-from doctor.groups import Join, Leave
+from doctor.streams import Join, Leave
 from shared.net.stream import clock
 
 
@@ -44,7 +44,7 @@ class Grouping(Desk):
             ("add", group, patient_id),
             lambda db: groups.add(db, group, patient_id, now, origin.actor),
             effect,
-            lambda join: MemberAnswer(join.group, join.patient_id, join.start),
+            lambda join: MemberAnswer(join.stream.name, join.patient_id, join.start),
             MemberAnswer,
         )
 
@@ -53,7 +53,7 @@ class Grouping(Desk):
         now = clock().wall
 
         def answer(leave: Leave) -> MemberAnswer:
-            return MemberAnswer(leave.group, leave.patient_id, leave.until)
+            return MemberAnswer(leave.stream.name, leave.patient_id, leave.until)
 
         return await self._order(
             origin,

@@ -18,15 +18,11 @@ from shared.net.stream import clock
 from shared.protocol.clock import SECOND
 from shared.protocol.events import Positioned, Receipted, Reported, ResendRequested
 from shared.wire.checks import Check
-from shared.wire.messages import Position, Report, Stream, TargetKind
+from shared.wire.messages import Position, Report
 
 _log = get_logger("gateway")
 
 RESEND_INTERVAL = 1 * SECOND
-
-
-def _attachment(session: Session, stream: Stream) -> Attachment | None:
-    return session.attachments.get(stream.name) if stream.kind is TargetKind.GROUP else None
 
 
 class Intake:
@@ -59,17 +55,13 @@ class Intake:
         """The first record: where the patient stands. What it missed goes out from here on."""
         if not self._take_receipt(positions):
             return
-        reported = {
-            position.stream.name: position.last
-            for position in positions
-            if position.stream.kind is TargetKind.GROUP
-        }
+        reported = {position.stream: position.last for position in positions}
         self._house.fanout.begin_delivery(self.session, reported)
 
     def _take_receipt(self, positions: Sequence[Position]) -> bool:
         """Note what is acknowledged; False where the connection had to be ended."""
         for position in positions:
-            attachment = _attachment(self.session, position.stream)
+            attachment = self.session.attachments.get(position.stream)
             if not self._was_issued(attachment, position):
                 return False
             if attachment is not None:
@@ -107,7 +99,7 @@ class Intake:
             return
         self._asked_at = elapsed
         for position in asked.positions:
-            attachment = _attachment(self.session, position.stream)
+            attachment = self.session.attachments.get(position.stream)
             if attachment is None:
                 _log.warning("cannot send again: not a recipient", stream=str(position.stream), **who)
                 continue

@@ -1,25 +1,26 @@
-"""Orders to send: a broadcast to a group."""
+"""Orders to send: a broadcast to a group, a message to one patient. It is on the disk when the order returns."""
 
 from __future__ import annotations
 
-from doctor.answers import BroadcastAnswer, BroadcastOrder, Origin
+from doctor import streams
+from doctor.answers import BroadcastAnswer, BroadcastOrder, MessageAnswer, MessageOrder, Origin
 from doctor.desk import Desk
 from doctor.enrolment import HOUR
-from doctor.outbox import BroadcastRequest
+from doctor.outbox import MessageRequest
 from shared.net.stream import clock
+from shared.wire.messages import Stream
 
 
 class Messaging(Desk):
     """Accepts messages."""
 
     async def broadcast(self, order: BroadcastOrder, origin: Origin) -> BroadcastAnswer:
-        """Accept a message for everyone who is a member of the group now. It is on the disk when this returns.
+        """Accept a message for everyone who is a member of the group now.
 
         Raises:
             UserError: no such group, no such size. StorageError: not accepted.
         """
-        lifetime = round(self._office.settings.message_hours * HOUR)
-        request = BroadcastRequest(order.group, order.text.encode(), lifetime)
+        request = self._request(streams.of_group(order.group), order.text, order.hours)
         now = clock().wall
         return await self._order(
             origin,
@@ -29,3 +30,24 @@ class Messaging(Desk):
             lambda done: BroadcastAnswer(done.message_id, done.stream.name, done.number, done.recipients),
             BroadcastAnswer,
         )
+
+    async def send(self, patient_id: str, order: MessageOrder, origin: Origin) -> MessageAnswer:
+        """Accept a message for one patient alone; no other can read it.
+
+        Raises:
+            UserError: no such patient, or it is revoked or retired; no such size. StorageError: not accepted.
+        """
+        request = self._request(streams.of_patient(patient_id), order.text, order.hours)
+        now = clock().wall
+        return await self._order(
+            origin,
+            ("send", patient_id, order),
+            lambda db: self._office.outbox.accept(db, request, now, origin.actor),
+            self._office.fanout.publish,
+            lambda done: MessageAnswer(done.message_id, done.stream.name, done.number),
+            MessageAnswer,
+        )
+
+    def _request(self, stream: Stream, text: str, hours: float | None) -> MessageRequest:
+        lifetime = max(1, round((hours or self._office.settings.message_hours) * HOUR))
+        return MessageRequest(stream, text.encode(), lifetime)

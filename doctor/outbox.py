@@ -11,16 +11,17 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from doctor import audit, groups
+from doctor import audit, groups, roster, streams
 from doctor.audit import Action
 from shared.crypto.signatures import SigningKey
 from shared.errors import StorageError, UserError
 from shared.protocol import envelopes
 from shared.protocol.envelopes import Draft
 from shared.storage.sealed import Sealer
-from shared.wire.messages import BODY_LIMIT, SignedMessage, Stream
+from shared.wire.messages import BODY_LIMIT, SignedMessage, Stream, TargetKind
 
 DAY = 24 * 3_600_000
+PRIVATE = "patient:"  # how the id of a message to one patient begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +36,21 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class BroadcastRequest:
-    """What a person asks for. `lifetime` in milliseconds."""
+class MessageRequest:
+    """What a person asks for: a text to a group or to one patient. `lifetime` in milliseconds."""
 
-    group: str
+    stream: Stream
     body: bytes
     lifetime: int
 
 
 def message_id(stream: Stream, number: int) -> str:
-    """The name under which people and programs ask for a message."""
-    return f"{stream.name}.{number}"
+    """The name under which people and programs ask for a message.
+
+    A group and a patient may have one name: a patient's messages have its kind in front. No name holds a colon.
+    """
+    name = stream.name if stream.kind is TargetKind.GROUP else str(stream)
+    return f"{name}.{number}"
 
 
 def parse_message_id(text: str) -> tuple[Stream, int]:
@@ -54,10 +59,11 @@ def parse_message_id(text: str) -> tuple[Stream, int]:
     Raises:
         UserError: it is not one.
     """
-    group, _, number = text.rpartition(".")
-    if not groups.is_name(group) or not number.isdecimal() or len(number) > 18:
-        raise UserError(f"{text!r} is not a message id; `telemed-doctor broadcast` prints one.")
-    return groups.stream_of(group), int(number)
+    stream, _, number = text.rpartition(".")
+    name = stream.removeprefix(PRIVATE)
+    if not groups.is_name(name) or not number.isdecimal() or len(number) > 18:
+        raise UserError(f"{text!r} is not a message id; `telemed-doctor broadcast` and `send` print one.")
+    return streams.of_group(name) if name == stream else streams.of_patient(name), int(number)
 
 
 class Outbox:
@@ -78,24 +84,29 @@ class Outbox:
         self._sealer = sealer
         self._random = random
 
-    def accept(self, db: sqlite3.Connection, request: BroadcastRequest, now: int, actor: str) -> Accepted:
-        """Accept a broadcast, inside the caller's transaction. `now` in milliseconds.
+    def accept(self, db: sqlite3.Connection, request: MessageRequest, now: int, actor: str) -> Accepted:
+        """Accept a message, inside the caller's transaction. `now` in milliseconds.
 
         Raises:
-            UserError: no such group, or an empty or oversized body.
+            UserError: no such group or active patient, or an empty or oversized body.
         """
         if not request.body or len(request.body) > BODY_LIMIT:
             raise UserError(f"A message has 1 to {BODY_LIMIT} bytes; this one has {len(request.body)}.")
-        groups.require(db, request.group)
-        stream = groups.stream_of(request.group)
-        previous = groups.last_number(db, stream)
+        stream, private = request.stream, request.stream.kind is TargetKind.PATIENT
+        fingerprint = ""
+        if private:
+            fingerprint = roster.require_addressee(db, stream.name)
+        else:
+            groups.require(db, stream.name)
+        previous = streams.last_number(db, stream)
         number = max(previous + 1, now * 1000)
-        draft = Draft(stream, "", now, now + request.lifetime, request.body)
+        draft = Draft(stream, fingerprint, now, now + request.lifetime, request.body)
         message = envelopes.sign(self._doctor_id, self._key, draft, number, previous, self._random)
         self._store(db, stream, number, draft, message)
         name = message_id(stream, number)
         recipients = count_recipients(db, stream, number)
-        audit.append(db, now, actor, Action.BROADCAST_ACCEPTED, name, f"{recipients} recipients")
+        action = Action.MESSAGE_ACCEPTED if private else Action.BROADCAST_ACCEPTED
+        audit.append(db, now, actor, action, name, f"{recipients} recipients")
         return Accepted(name, stream, number, recipients, message)
 
     def _store(

@@ -31,9 +31,9 @@ class Questions(Desk):
         """
         stream, number = parse_message_id(message_id)
         written = {
-            session.patient_id: session.attachments[stream.name].written
+            session.patient_id: session.attachments[stream].written
             for session in self._office.fanout.sessions.values()
-            if stream.name in session.attachments
+            if stream in session.attachments
         }
         rows = receipts.list_receipts(self.reader, stream, number, clock().wall, written)
         return [ReceiptAnswer(row.patient, row.state.value) for row in rows]
@@ -47,7 +47,7 @@ class Questions(Desk):
         state = "away" if patient.standing is Standing.ACTIVE else patient.standing.value
         epochs: dict[str, int] = {}
         if session is not None:
-            epochs = {name: at.held_epoch for name, at in session.attachments.items() if at.held_epoch}
+            epochs = {of.name: at.held_epoch for of, at in session.attachments.items() if at.held_epoch}
             state = "established" if epochs else "connecting"
         return PatientAnswer(
             patient=patient.patient_id,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, unique
 
+from doctor.outbox import message_id
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
 from shared.storage.sqlite import Writer
@@ -141,7 +142,7 @@ def list_receipts(
         "SELECT expires FROM messages WHERE stream = ? AND number = ?", (str(stream), number)
     ).fetchone()
     if row is None:
-        raise UserError(f"There is no message {stream.name}.{number}.")
+        raise UserError(f"There is no message {message_id(stream, number)}.")
     late = {
         found[0]
         for found in db.execute(

@@ -10,13 +10,14 @@ import dataclasses
 import sqlite3
 from dataclasses import dataclass
 
-from doctor import audit, groups
+from doctor import audit, streams
 from doctor.audit import Action
-from doctor.groups import Leave
+from doctor.streams import Leave
 from shared.crypto.signatures import Algorithm, fingerprint
 from shared.errors import UserError
 from shared.protocol.doctor_handshake import Member, OpenInvitation, Standing
 from shared.storage.sealed import Sealer
+from shared.wire.messages import TargetKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ class Departure:
     member: Member
     leaves: tuple[Leave, ...]
     voided: tuple[bytes, ...]
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups that it was a member of."""
+        return [leave.stream.name for leave in self.leaves if leave.stream.kind is TargetKind.GROUP]
 
 
 class Roster:
@@ -109,22 +115,41 @@ def depart(db: sqlite3.Connection, patient_id: str, standing: Standing, now: int
         raise UserError(f"Patient {patient_id} is {row[2]} already.")
     db.execute("UPDATE patients SET standing = ? WHERE patient_id = ?", (standing.value, patient_id))
     reason = standing.value
-    leaves = groups.leave_all(db, patient_id, reason)
+    leaves = streams.leave_all(db, patient_id, reason)
     voided: tuple[bytes, ...] = ()
     if standing is Standing.REVOKED and row[3] is not None:
         # The revoked device still knows the secret of the invitation it came by.
         voided = (row[3],)
         db.execute("UPDATE invitations SET secret = NULL, uses_left = 0 WHERE invitation_id = ?", voided)
+    departure = Departure(Member(patient_id, Algorithm(row[0]), row[1], standing), leaves, voided)
     action = Action.REVOKED if standing is Standing.REVOKED else Action.RETIRED
-    audit.append(db, now, actor, action, patient_id, f"groups {' '.join(leave.group for leave in leaves)}")
-    return Departure(Member(patient_id, Algorithm(row[0]), row[1], standing), leaves, voided)
+    audit.append(db, now, actor, action, patient_id, f"groups {' '.join(departure.groups)}")
+    return departure
+
+
+def require_addressee(db: sqlite3.Connection, patient_id: str) -> str:
+    """The fingerprint of the key to which a private message is addressed.
+
+    Raises:
+        UserError: there is no such patient, or it takes no messages now; says why and what can be done.
+    """
+    row = db.execute(
+        "SELECT fingerprint, standing FROM patients WHERE patient_id = ?", (patient_id,)
+    ).fetchone()
+    if row is None:
+        raise UserError(f"There is no patient {patient_id!r}; `telemed-doctor patients` lists them.")
+    if row[1] == Standing.REVOKED.value:
+        raise UserError(f"Patient {patient_id} is revoked: nothing is sent to it any more.")
+    if row[1] == Standing.RETIRED.value:
+        raise UserError(f"Patient {patient_id} is retired; send the message when it has come back.")
+    return str(row[0])
 
 
 def list_patients(db: sqlite3.Connection) -> list[Patient]:
     """All patients, tombstones included, by id."""
     current: dict[str, list[str]] = {}
-    for stream, patient_id in db.execute("SELECT stream, patient_id FROM memberships WHERE until IS NULL"):
-        current.setdefault(patient_id, []).append(groups.group_of(stream))
+    for group, patient_id in streams.current_members(db):
+        current.setdefault(patient_id, []).append(group)
     rows = db.execute(
         "SELECT patient_id, fingerprint, standing, enrolled_at, last_seen FROM patients ORDER BY patient_id"
     )

@@ -1,4 +1,4 @@
-"""What the gateway keeps for each group, and for each connected patient: one Session, and in it one Attachment for each group.
+"""What the gateway keeps for each group, and for each connected patient: one Session, and in it one Attachment for each stream.
 
 Law: state only. How an attachment moves is decided in `doctor.fanout`.
 """
@@ -8,19 +8,21 @@ from __future__ import annotations
 import asyncio
 
 from doctor.broadcast_log import BroadcastLog
-from doctor.groups import Membership
+from doctor.streams import Membership
 from shared.crypto.secret import Secret
 from shared.net.stream import Stream
 from shared.protocol.doctor_connection import DoctorConnection
 from shared.protocol.epochs import Epoch
+from shared.wire.messages import Stream as MessageStream
+from shared.wire.messages import TargetKind
 from shared.wire.opcodes import DisconnectReason
 
 
 class Attachment:
-    """One session's place in one group's stream.
+    """One session's place in one stream.
 
-    It first catches up, message by message, over the intervals that are owed; then it is attached: `cursor` is its position
-    in the group's log. Each interval is (start number, number of its end or None while the membership lasts); what lies
+    It first catches up, message by message, over the intervals that are owed. In a group's stream it is then attached:
+    `cursor` is its position in the group's log. A patient's own stream has no log: it is caught up with for ever. Each interval is (start number, number of its end or None while the membership lasts); what lies
     between two intervals was never meant for this patient. `issued` is the highest number that can have been sent to
     it in the intervals that have ended.
     """
@@ -28,18 +30,18 @@ class Attachment:
     __slots__ = (
         "cursor",
         "delivered",
-        "group",
         "held_epoch",
         "intervals",
         "issued",
         "session",
+        "stream",
         "unreceipted_since",
         "written",
     )
 
-    def __init__(self, session: Session, group: str) -> None:
+    def __init__(self, session: Session, stream: MessageStream) -> None:
         self.session = session
-        self.group = group
+        self.stream = stream
         self.intervals: list[tuple[int, int | None]] = []
         self.issued = 0
         self.written = 0
@@ -47,6 +49,11 @@ class Attachment:
         self.cursor: int | None = None
         self.held_epoch = 0
         self.unreceipted_since: int | None = None
+
+    @property
+    def private(self) -> bool:
+        """Whether this is the patient's own stream."""
+        return self.stream.kind is TargetKind.PATIENT
 
     @property
     def member(self) -> bool:
@@ -65,7 +72,7 @@ class Attachment:
         )
 
     def remember(self, history: list[Membership]) -> None:
-        """All memberships of this patient in this group, oldest first."""
+        """All memberships of this patient in this stream, oldest first."""
         owed = [row for row in history if row.owed]
         self.intervals = [(row.start, row.until) for row in owed]
         self.issued = max(row.until or 0 for row in history)
@@ -110,7 +117,7 @@ class Session:
         self.contribution = contribution
         self.suite = suite
         self.positioned = False
-        self.attachments: dict[str, Attachment] = {}
+        self.attachments: dict[MessageStream, Attachment] = {}
 
     @property
     def connection(self) -> DoctorConnection:
@@ -146,7 +153,6 @@ class Group:
         "began",
         "distribution",
         "epoch",
-        "last",
         "log",
         "members",
         "name",
@@ -155,9 +161,8 @@ class Group:
         "timer",
     )
 
-    def __init__(self, name: str, last: int) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.last = last  # the last number that was accepted
         self.members: set[str] = set()
         self.roster: frozenset[str] = frozenset()
         self.epoch: Epoch | None = None

@@ -147,8 +147,12 @@ class Blocks:
 
 def message_block(notice: Message) -> Panel:
     """One message as a block of its own."""
-    again = ", sent to this device alone" if notice.direct else ""
-    title = Text(readable(f"{notice.stream} · {notice.created}{again}"), "bold")
+    note = ""
+    if notice.stream.startswith("patient:"):
+        note = " · for this patient alone"
+    elif notice.direct:
+        note = " · missed at first"  # everybody else had it as a broadcast
+    title = Text(readable(f"{notice.stream} · {notice.created}{note}"), "bold")
     return Panel(Text(readable(notice.body)), title=title, title_align="left", expand=False)
 
 

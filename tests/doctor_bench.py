@@ -21,8 +21,8 @@ from typing import Any, ParamSpec, TypeVar
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from doctor import audit, enrolment, groups, receipts, roster
-from doctor.answers import BroadcastAnswer, BroadcastOrder, InviteOrder, Origin
+from doctor import audit, enrolment, groups, receipts, roster, streams
+from doctor.answers import BroadcastAnswer, BroadcastOrder, InviteOrder, MessageAnswer, MessageOrder, Origin
 from doctor.api import create_server
 from doctor.audit import Verdict
 from doctor.database import MIGRATIONS
@@ -30,7 +30,7 @@ from doctor.fanout import Fanout
 from doctor.gateway import Gateway, open_gateway
 from doctor.house import House
 from doctor.keyring import load_or_create
-from doctor.outbox import Accepted, BroadcastRequest, Outbox
+from doctor.outbox import Accepted, MessageRequest, Outbox
 from doctor.receipts import Acknowledgement
 from doctor.sessions import Session
 from doctor.settings import DoctorSettings
@@ -203,7 +203,7 @@ class Device:
         self.fingerprint = fingerprint(self.key.algorithm, self.key.public)
         self.patient_id = patient_id or invitation.patient_id or derived_id(self.fingerprint)
         self.positions = Positions()
-        self.inbox: dict[str, list[Shown]] = {}
+        self.inbox: dict[MessageStream, list[Shown]] = {}
         self.events: list[Event] = []
         self.epochs: list[Epoch] = []  # every epoch whose secret this device ever held
         self.acknowledges = True
@@ -256,7 +256,7 @@ class Device:
     def _apply(self, stream: TappedStream, event: MessageReceived) -> None:
         envelope = event.envelope
         shown = Shown(envelope.number, event.body, event.direct)
-        self.inbox.setdefault(envelope.stream.name, []).append(shown)
+        self.inbox.setdefault(envelope.stream, []).append(shown)
         if self.acknowledges and not stream.connection.ended:
             self.acknowledge(envelope.stream, envelope.number, event.body is None)
 
@@ -290,7 +290,17 @@ class Device:
 
     def bodies(self, group: str = "everyone") -> list[bytes | None]:
         """The bodies it has applied, in order."""
-        return [shown.body for shown in self.inbox.get(group, [])]
+        return [shown.body for shown in self.inbox.get(streams.of_group(group), [])]
+
+    @property
+    def own(self) -> MessageStream:
+        """The stream of messages to this device alone."""
+        return streams.of_patient(self.patient_id)
+
+    @property
+    def private(self) -> list[bytes | None]:
+        """The bodies of the messages to it alone, in order."""
+        return [shown.body for shown in self.inbox.get(self.own, [])]
 
     def count(self, kind: type[Any]) -> int:
         """How many events of a kind it has seen."""
@@ -378,11 +388,9 @@ class Doctor:
         def stands() -> bool:
             session = self.fanout.sessions.get(device.patient_id)
             return session is not None and all(
-                name in session.attachments
-                and session.attachments[name].cursor is not None
-                and session.attachments[name].held_epoch
-                == self.fanout.groups[name].epoch_number
-                == device.epoch(name)
+                (at := session.attachments.get(streams.of_group(name))) is not None
+                and at.cursor is not None
+                and at.held_epoch == self.fanout.groups[name].epoch_number == device.epoch(name)
                 for name in groups or ("everyone",)
             )
 
@@ -394,9 +402,15 @@ class Doctor:
         await self.connect(device)
         await self.attached(device)
 
-    async def broadcast(self, text: str, group: str = "everyone") -> BroadcastAnswer:
+    async def broadcast(
+        self, text: str, group: str = "everyone", hours: float | None = None
+    ) -> BroadcastAnswer:
         """Accept a message."""
-        return await self.gateway.commands.broadcast(BroadcastOrder(text, group), ME)
+        return await self.gateway.commands.broadcast(BroadcastOrder(text, group, hours), ME)
+
+    async def send(self, patient: str, text: str, hours: float | None = None) -> MessageAnswer:
+        """Accept a message to one patient."""
+        return await self.gateway.commands.send(patient, MessageOrder(text, hours), ME)
 
     async def delivered(self, device: Device, number: int) -> None:
         """Wait until a receipt is committed."""
@@ -525,7 +539,7 @@ class Books:
 
     def accept(self, text: str = "take two", group: str = "everyone", lifetime: int = DAY) -> Accepted:
         """Accept a message."""
-        request = BroadcastRequest(group, text.encode(), lifetime)
+        request = MessageRequest(streams.of_group(group), text.encode(), lifetime)
         return self.outbox.accept(self.db, request, self.later(), "operator")
 
     def acknowledge(self, patient_id: str, number: int, *expired: int, group: str = "everyone") -> None:
@@ -539,8 +553,8 @@ class Books:
 
     def intervals(self, patient_id: str, group: str = "everyone") -> list[tuple[int, int | None]]:
         """The memberships of a patient in a group."""
-        rows = groups.memberships_of(self.db, patient_id)
-        return [(row.start, row.until) for row in rows if row.stream.name == group]
+        rows = streams.memberships_of(self.db, patient_id)
+        return [(row.start, row.until) for row in rows if row.stream == streams.of_group(group)]
 
     def states(self, accepted: Accepted, written: dict[str, int] | None = None) -> dict[str, str]:
         """The receipts of a message."""

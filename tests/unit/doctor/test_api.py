@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -24,6 +25,7 @@ ROUTES = {
     "/v1/broadcasts": {"post"},
     "/v1/broadcasts/{message}/receipts": {"get"},
     "/v1/patients": {"get"},
+    "/v1/patients/{patient}/messages": {"post"},
     "/v1/patients/{patient}/revoke": {"post"},
     "/v1/patients/{patient}/retire": {"post"},
     "/v1/patients/{patient}/reports": {"get"},
@@ -137,6 +139,12 @@ async def test_the_whole_day_over_http(tmp_path: Path) -> None:
         await doctor.delivered(anna, sent["number"])
         receipts = await it.ask("GET", f"/v1/broadcasts/{sent['id']}/receipts")
         assert receipts == (200, [{"patient": "anna", "state": "delivered"}])
+        status, alone = await it.ask("POST", "/v1/patients/anna/messages", {"text": "and you?", "hours": 1})
+        assert (status, alone["patient"]) == (201, "anna")
+        await doctor.delivered(anna, alone["number"])
+        receipts = await it.ask("GET", f"/v1/broadcasts/{quote(alone['id'], safe='')}/receipts")
+        assert receipts == (200, [{"patient": "anna", "state": "delivered"}])
+        assert await it.ask("GET", f"/v1/broadcasts/{alone['id']}/receipts") == receipts
         status, (row,) = await it.ask("GET", "/v1/patients")
         assert (row["patient"], row["state"], row["groups"]) == ("anna", "established", ["everyone", "ward"])
         assert row["epochs"] == {"everyone": anna.epoch(), "ward": anna.epoch("ward")}
@@ -189,6 +197,7 @@ async def test_each_order_is_carried_out_once_for_its_key(tmp_path: Path) -> Non
             ("POST", "/v1/groups", {"name": "ward"}),
             ("POST", "/v1/groups/ward/members", {"patient": "anna"}),
             ("POST", "/v1/broadcasts", {"text": "once", "group": "ward"}),
+            ("POST", "/v1/patients/anna/messages", {"text": "once"}),
             ("DELETE", "/v1/groups/ward/members/anna", None),
             ("POST", "/v1/patients/bert/retire", None),
             ("POST", "/v1/patients/carl/revoke", None),
@@ -210,6 +219,7 @@ async def test_each_order_is_carried_out_once_for_its_key(tmp_path: Path) -> Non
             assert other[0] == 409
             assert "Idempotency-Key was used for another request" in other[1]["error"]
         assert len(it.doctor.audited(Action.BROADCAST_ACCEPTED)) == 1
+        assert len(it.doctor.audited(Action.MESSAGE_ACCEPTED)) == 1
 
 
 @on_a_loop

@@ -122,6 +122,13 @@ def test_every_command_for_people(run: Terminal, doctor: Doctor) -> None:
     message = line.split()[-1]
     doctor.wait(doctor.delivered(anna, int(message.rpartition(".")[2])))
     assert "1 of 1 delivered" in say("receipts", message)
+    out = say("send", "anna", "and you?", "--expires", "2")
+    assert "Accepted for anna alone." in out
+    (line,) = [line for line in out.splitlines() if line.startswith("telemed-doctor receipts ")]
+    message = line.split()[-1]
+    assert message.startswith("patient:anna.")
+    doctor.wait(doctor.delivered(anna, int(message.rpartition(".")[2])))
+    assert "1 of 1 delivered" in say("receipts", message)
     assert "1 patients" in say("patients")
     assert "anna is no longer a member of ward." in say("groups", "remove", "ward", "anna")
     assert "anna is retired; new epochs began in everyone." in say("retire", "anna")

@@ -72,6 +72,20 @@ def test_a_database_of_the_first_version_is_brought_to_this_one(tmp_path: Path) 
     assert (tmp_path / f"doctor.db.before-v{len(MIGRATIONS)}").exists()
 
 
+def test_a_patient_from_before_gets_a_stream_of_its_own(tmp_path: Path) -> None:
+    """Its membership begins before the first number. Who is retired gets it on coming back, who is revoked never."""
+    path = tmp_path / "doctor.db"
+    with closing(open_database(path, MIGRATIONS[:2])) as db:
+        for name in ("active", "retired", "revoked"):
+            db.execute(PATIENT, (name, name, name))
+
+    with closing(open_database(path, MIGRATIONS)) as db:
+        assert db.execute("SELECT * FROM streams").fetchall() == [("patient:active", 0)]
+        assert db.execute("SELECT * FROM memberships").fetchall() == [
+            ("patient:active", "active", 0, None, None, 0)
+        ]
+
+
 def test_a_key_has_one_id(db: sqlite3.Connection) -> None:
     """The database itself refuses a second one, a tombstone's key included."""
     db.execute(PATIENT, ("anna", "same", "revoked"))

@@ -74,9 +74,10 @@ def test_a_patient_is_enrolled_and_joins_the_groups_of_its_invitation(books: Boo
 
     assert admission.enrolled
     assert admission.member.standing is Standing.ACTIVE
-    assert {(join.group, join.start) for join in admission.joins} == {
-        ("everyone", 0),
-        ("ward", accepted.number),
+    assert {(str(join.stream), join.start) for join in admission.joins} == {
+        ("group:everyone", 0),
+        ("group:ward", accepted.number),
+        ("patient:anna", 0),
     }
     assert (admission.invitation_id, admission.uses_left) == (invitation.invitation_id, 0)
     entries = [row[0] for row in books.db.execute("SELECT action FROM audit WHERE object = 'anna'")]
@@ -173,7 +174,7 @@ def test_a_retry_after_a_cut_costs_nothing(books: Books) -> None:
     assert not again.enrolled
     assert again.invitation_id is None
     assert again.joins == ()
-    assert [row.stream.name for row in again.memberships] == ["everyone"]
+    assert [str(row.stream) for row in again.memberships] == ["group:everyone", "patient:anna"]
 
 
 def test_a_second_key_for_an_id_is_refused(books: Books) -> None:
@@ -210,7 +211,11 @@ def test_a_retired_patient_comes_back_with_its_key(books: Books) -> None:
 
     assert uses(books.db, fleet) == 4
     assert not back.enrolled
-    assert [(join.group, join.start) for join in back.joins] == [("everyone", between.number)]
+    own = f"patient:{verified.patient_id}"
+    assert [(str(join.stream), join.start) for join in back.joins] == [
+        ("group:everyone", between.number),
+        (own, 0),
+    ]
     assert books.intervals(verified.patient_id) == [(0, 0), (between.number, None)]
     assert books.states(between) == {}
 

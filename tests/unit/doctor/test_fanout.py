@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from doctor import broadcast_log, catching_up, fanout
+from doctor import broadcast_log, catching_up, fanout, streams
 from doctor.audit import Action
 from doctor.catching_up import RECEIPT_PATIENCE
 from shared.protocol.connection import HANDSHAKE_DEADLINE
@@ -260,7 +260,7 @@ async def test_a_revocation_among_broadcasts_is_a_clean_cut(tmp_path: Path) -> N
         (cut,) = [
             row[1]
             for row in doctor.reader.execute(
-                "SELECT patient_id, until FROM memberships WHERE patient_id = 'eve'"
+                "SELECT patient_id, until FROM memberships WHERE patient_id = 'eve' AND stream = 'group:everyone'"
             )
         ]
         frames = dict(
@@ -292,7 +292,7 @@ async def test_a_removed_member_still_gets_what_it_is_owed(tmp_path: Path) -> No
         await doctor.delivered(anna, owed.number)
 
         assert anna.bodies("ward") == [b"owed"]
-        assert doctor.session(anna).attachments["ward"].cursor is None
+        assert doctor.session(anna).attachments[WARD].cursor is None
         assert epochs_of(doctor, "ward") not in [
             epoch.number for epoch in anna.epochs if epoch.group == "ward"
         ]
@@ -316,7 +316,7 @@ async def test_a_member_that_lags_when_it_is_removed_gets_the_rest_as_direct(tmp
         await doctor.delivered(anna, last.number)
 
         assert anna.bodies("ward") == [b"one", b"two"]
-        assert all(shown.direct for shown in anna.inbox["ward"])
+        assert all(shown.direct for shown in anna.inbox[WARD])
 
 
 @on_a_loop
@@ -389,8 +389,8 @@ async def test_what_was_missed_comes_first_and_in_order(tmp_path: Path) -> None:
         await doctor.delivered(anna, final.number)
 
         assert anna.bodies() == [text.encode() for text in [*texts, "live", "final"]]
-        assert [shown.direct for shown in anna.inbox["everyone"]][: len(texts)] == [True] * len(texts)
-        assert not anna.inbox["everyone"][-1].direct
+        assert [shown.direct for shown in anna.inbox[EVERYONE]][: len(texts)] == [True] * len(texts)
+        assert not anna.inbox[EVERYONE][-1].direct
         assert doctor.states(last.id) == {"anna": "delivered"}
 
 
@@ -454,7 +454,7 @@ async def test_a_device_whose_disk_was_put_back_is_sent_again_what_it_lost(tmp_p
 
 def let_patience_pass(doctor: Doctor, device: Device, group: str = "everyone") -> None:
     """As if ten seconds had passed since the last unreceipted message was written."""
-    attachment = doctor.session(device).attachments[group]
+    attachment = doctor.session(device).attachments[streams.of_group(group)]
     assert attachment.unreceipted_since is not None
     attachment.unreceipted_since -= RECEIPT_PATIENCE
     doctor.fanout.send_unreceipted_again()
@@ -480,8 +480,8 @@ async def test_what_stays_unreceipted_is_sent_again_as_direct(tmp_path: Path) ->
         await doctor.delivered(anna, numbers[-1])
 
         assert anna.bodies() == [text.encode() for text in texts]
-        assert all(shown.direct for shown in anna.inbox["everyone"])
-        attachment = doctor.session(anna).attachments["everyone"]
+        assert all(shown.direct for shown in anna.inbox[EVERYONE])
+        attachment = doctor.session(anna).attachments[EVERYONE]
         assert attachment.unreceipted_since is None
 
 
@@ -493,7 +493,7 @@ async def test_nothing_is_sent_again_into_a_full_socket(tmp_path: Path) -> None:
         anna.acknowledges = False
         await doctor.broadcast("one")
         await anna.until(lambda it: it.bodies())
-        attachment = doctor.session(anna).attachments["everyone"]
+        attachment = doctor.session(anna).attachments[EVERYONE]
         doctor.session(anna).stream.pause_writing()
 
         let_patience_pass(doctor, anna)

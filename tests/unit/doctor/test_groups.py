@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from doctor import groups
-from doctor.groups import Join, Leave, Membership
+from doctor import groups, streams
+from doctor.streams import Join, Leave, Membership
 from shared.errors import UserError
 from shared.protocol.doctor_handshake import Standing
 from tests.doctor_bench import EVERYONE, Books
+
+WARD = streams.of_group("ward")
 
 
 @pytest.fixture
@@ -38,8 +40,8 @@ def test_a_membership_starts_and_ends_at_a_message(ward: Books) -> None:
     left = remove(ward, "anna")
     after = ward.accept(group="ward")
 
-    assert joined == Join("ward", "anna", before.number)
-    assert left == Leave("ward", "anna", inside.number, "removed")
+    assert joined == Join(WARD, "anna", before.number)
+    assert left == Leave(WARD, "anna", inside.number, "removed")
     assert ward.intervals("anna", "ward") == [(before.number, inside.number)]
     assert [ward.states(each) for each in (before, inside, after)] == [{}, {"anna": "queued"}, {}]
     assert [each.recipients for each in (before, inside, after)] == [0, 1, 0]
@@ -76,10 +78,10 @@ def test_coming_back_before_the_next_message_continues_or_adjoins(ward: Books) -
 
 def test_joining_as_a_member_changes_nothing(ward: Books) -> None:
     """The start stays where it was."""
-    start = groups.join(ward.db, "ward", "anna").start
+    start = streams.join(ward.db, WARD, "anna").start
     ward.accept(group="ward")
 
-    assert groups.join(ward.db, "ward", "anna").start == start
+    assert streams.join(ward.db, WARD, "anna").start == start
     assert ward.intervals("anna", "ward") == [(start, None)]
 
 
@@ -142,9 +144,9 @@ def test_leaving_everything_closes_what_was_owed(ward: Books) -> None:
     remove(ward, "anna")
     assert ward.states(owed) == {"anna": "queued"}
 
-    leaves = groups.leave_all(ward.db, "anna", "revoked")
+    leaves = streams.leave_all(ward.db, "anna", "revoked")
 
-    assert [leave.group for leave in leaves] == ["everyone"]
+    assert [str(leave.stream) for leave in leaves] == ["group:everyone", "patient:anna"]
     assert ward.states(owed) == {"anna": "revoked"}
 
 

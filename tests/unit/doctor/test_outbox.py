@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from doctor import groups, outbox
-from doctor.outbox import Accepted, BroadcastRequest
+from doctor import groups, outbox, streams
+from doctor.outbox import Accepted, MessageRequest
 from shared.crypto.signatures import Algorithm, fingerprint
 from shared.errors import StorageError, UserError
 from shared.protocol.clock import Instant
@@ -27,7 +27,7 @@ def envelope(accepted: Accepted) -> Envelope:
 
 def at(books: Books, now: int, group: str = "everyone") -> Accepted:
     """Accept at a given time."""
-    return books.outbox.accept(books.db, BroadcastRequest(group, b"x", DAY), now, "operator")
+    return books.outbox.accept(books.db, MessageRequest(streams.of_group(group), b"x", DAY), now, "operator")
 
 
 def test_numbers_come_from_the_clock_and_only_grow(books: Books) -> None:
@@ -138,7 +138,7 @@ def test_an_expired_message_travels_without_its_body(books: Books) -> None:
 )
 def test_a_body_has_a_size(books: Books, size: int, accepted: bool) -> None:
     """The message names the limit; nothing is stored of one that is refused."""
-    request = BroadcastRequest("everyone", b"x" * size, DAY)
+    request = MessageRequest(streams.of_group("everyone"), b"x" * size, DAY)
     if accepted:
         books.outbox.accept(books.db, request, books.now, "operator")
     else:
@@ -160,11 +160,26 @@ def test_a_message_id_leads_back_to_the_message(books: Books) -> None:
     accepted = at(books, books.now, "ward.7")
 
     assert outbox.parse_message_id(accepted.message_id) == (accepted.stream, accepted.number)
+    private = (streams.of_patient("ward.7"), accepted.number)
+    assert outbox.parse_message_id(outbox.message_id(*private)) == private
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "everyone", "everyone.", ".5", "everyone.x", "everyone.-1", "Ward.5", f"ward.{'9' * 19}", "ward.٣x"],
+    [
+        "",
+        "everyone",
+        "everyone.",
+        ".5",
+        "everyone.x",
+        "everyone.-1",
+        "Ward.5",
+        f"ward.{'9' * 19}",
+        "ward.٣x",
+        "patient:.5",
+        "group:ward.5",
+        "patient:a:b.5",
+    ],
 )
 def test_what_is_no_message_id_is_refused(text: str) -> None:
     """With a hint where to get one."""

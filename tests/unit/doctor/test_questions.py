@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.doctor_bench import LOG, ME, on_a_loop, running
+from tests.doctor_bench import EVERYONE, LOG, ME, on_a_loop, running
 
 
 @on_a_loop
@@ -16,7 +16,7 @@ async def test_patients_are_shown_as_they_are_now(tmp_path: Path) -> None:
         await doctor.gateway.commands.revoke("e", ME)
         devices["c"].cut()
         await LOG.until("session ended", patient="c")
-        doctor.session(devices["b"]).attachments["everyone"].held_epoch = 0  # as before its first key
+        doctor.session(devices["b"]).attachments[EVERYONE].held_epoch = 0  # as before its first key
 
         states = {row.patient: row.state for row in doctor.gateway.commands.patients()}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from doctor import groups, receipts
+from doctor import groups, receipts, streams
 from doctor.receipts import Acknowledgement, Receipts
 from shared.errors import UserError
 from shared.protocol.doctor_handshake import Standing
@@ -140,7 +140,7 @@ def test_a_removed_patient_receipts_what_it_was_owed(ward: Books) -> None:
     assert ward.states(between) == {}
     rows = [
         (row.until, row.delivered)
-        for row in groups.memberships_of(ward.db, "anna")
+        for row in streams.memberships_of(ward.db, "anna")
         if row.stream.name == "ward"
     ]
     assert rows == [(owed.number, owed.number), (None, second.number)]

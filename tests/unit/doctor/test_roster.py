@@ -28,9 +28,10 @@ def test_a_revoked_patient_stays_as_a_tombstone(books: Books) -> None:
 
     departure = books.depart("anna", Standing.REVOKED)
 
-    assert [(leave.group, leave.until, leave.reason) for leave in departure.leaves] == [
-        ("everyone", accepted.number, "revoked"),
-        ("ward", 0, "revoked"),
+    assert [(str(leave.stream), leave.until, leave.reason) for leave in departure.leaves] == [
+        ("group:everyone", accepted.number, "revoked"),
+        ("group:ward", 0, "revoked"),
+        ("patient:anna", 0, "revoked"),
     ]
     loaded = load(books)
     key = fingerprint(verified.algorithm, verified.public_key)

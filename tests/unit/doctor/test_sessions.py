@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from doctor.groups import Membership
 from doctor.sessions import Attachment, Group, Session
+from doctor.streams import Membership
 from shared.crypto.secret import Secret
 from shared.net.stream import Stream, clock
 from shared.protocol.doctor_connection import DoctorConnection
@@ -22,7 +22,7 @@ def attachment() -> Iterator[Attachment]:
     loop = asyncio.new_event_loop()
     connection = DoctorConnection(Clinic().practice, clock())
     stream: Stream[DoctorConnection] = Stream(connection, lambda _: None, lambda: None)
-    yield Attachment(Session("anna", stream, Secret(bytes(32)), "suite"), "everyone")
+    yield Attachment(Session("anna", stream, Secret(bytes(32)), "suite"), EVERYONE)
     loop.close()
 
 
@@ -114,4 +114,4 @@ def test_an_unconnected_session_takes_nothing(attachment: Attachment) -> None:
 def test_a_new_group_has_an_epoch_only_when_one_was_begun() -> None:
     """Asking before is a bug of ours."""
     with pytest.raises(AssertionError):
-        _ = Group("ward", 0).epoch_number
+        _ = Group("ward").epoch_number

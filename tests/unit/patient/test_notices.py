@@ -102,9 +102,17 @@ def test_a_body_cannot_leave_its_block() -> None:
     assert "\x1b" not in shown
 
 
-def test_a_message_for_this_device_alone_says_so() -> None:
-    """A person can tell a broadcast from a re-sent one."""
-    assert "sent to this device alone" in as_text(Message("group:everyone", 7, "now", "now", "x", True))
+def test_a_message_for_this_patient_alone_says_so() -> None:
+    """A person can tell a private message from a broadcast, and a broadcast from one that it missed at first."""
+    private = as_text(Message("patient:alice", 7, "now", "now", "x", True))
+    again = as_text(Message("group:everyone", 7, "now", "now", "x", True))
+    live = as_text(Message("group:everyone", 7, "now", "now", "x", False))
+
+    assert "patient:alice · now · for this patient alone" in private
+    assert "missed" not in private
+    assert "group:everyone · now · missed at first" in again
+    assert "alone" not in again
+    assert "group:everyone · now ─" in live
 
 
 def test_a_sentence_is_said_once_while_nothing_changes() -> None:
