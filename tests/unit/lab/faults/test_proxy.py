@@ -109,6 +109,22 @@ async def test_delay_is_added_each_way() -> None:
         assert loop.time() - began >= 4 * 0.025
 
 
+async def test_what_is_under_way_together_takes_its_delay_once() -> None:
+    """A delay is no queue: the second chunk sets out while the first is under way."""
+    async with network() as (proxy, peer):
+        proxy.weather = Weather(delay=0.1)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        answers = asyncio.ensure_future(peer.reader.readexactly(20))
+        for _ in range(10):
+            peer.writer.write(b"ab")
+            await peer.writer.drain()
+            await asyncio.sleep(0)  # a chunk each
+
+        assert await asyncio.wait_for(answers, LIMIT) == b"ab" * 10
+        assert loop.time() - began < 10 * 0.2
+
+
 async def test_a_stall_holds_up_and_loses_nothing() -> None:
     """As a retransmission does."""
     async with network() as (proxy, peer):
@@ -157,6 +173,35 @@ async def test_a_cut_ends_every_connection() -> None:
         assert proxy.cut_all() == 2
         assert await peer.rest() + await other.rest() == b""
         other.close()
+
+
+async def test_a_connection_that_lost_an_end_learns_it_when_it_sends() -> None:
+    """Until then it is open and silent; the end that was lost is gone at once."""
+    async with network() as (proxy, peer):
+        assert await peer.ask(b"before") == b"before"
+
+        assert proxy.lose_ends(Way.TO_DOCTOR) == 1
+        reading = asyncio.ensure_future(peer.rest())
+        done, _ = await asyncio.wait({reading}, timeout=0.1)
+        assert not done
+        peer.writer.write(b"anybody there?")
+        assert await asyncio.wait_for(reading, LIMIT) == b""
+
+
+async def test_a_swallowed_connection_never_learns_that_it_lost_an_end() -> None:
+    """Whatever it sends; a new connection is whole."""
+    async with network() as (proxy, peer):
+        assert await peer.ask(b"before") == b"before"
+
+        proxy.lose_ends(Way.TO_DOCTOR, swallow=True)
+        peer.writer.write(b"anybody there?")
+        reading = asyncio.ensure_future(peer.rest())
+        done, _ = await asyncio.wait({reading}, timeout=0.1)
+        assert not done
+        again = await Peer.through(proxy)
+        assert await again.ask(b"hello") == b"hello"
+        again.close()
+        reading.cancel()
 
 
 async def test_a_reset_comes_in_the_middle_of_a_frame() -> None:
