@@ -20,9 +20,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from lab.faults.row import OnProgress, Result, Row, Scale, Size, Tally, Trial, result
+from lab.faults.rows import partitions
 from shared.errors import UserError
 
-ROWS: tuple[Row, ...] = ()
+ROWS: tuple[Row, ...] = (partitions.ROW,)
 
 
 @dataclass(frozen=True, slots=True)

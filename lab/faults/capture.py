@@ -63,6 +63,13 @@ class Capture:
             yield from ((connection, frame) for frame in _whole(buffer))
 
 
+class Discarded(Capture):
+    """Keeps nothing: of a proxy behind which another one keeps the same."""
+
+    def add(self, connection: int, way: Way, time: float, data: bytes) -> None:
+        """Forget what was read."""
+
+
 def _whole(buffer: FrameBuffer) -> Iterator[Frame]:
     try:
         while (frame := buffer.next_frame()) is not None:

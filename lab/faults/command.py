@@ -14,6 +14,7 @@ from lab.faults import record
 from lab.faults.campaign import ROWS, Overrides, run_rows, select, table
 from lab.faults.row import Size
 from lab.processes import ScenarioFailed
+from shared import logs
 
 
 def faults(
@@ -42,6 +43,7 @@ def faults(
     if list_rows or not run:
         _list(console, as_json)
         return
+    logs.configure("error", "console")  # devices inside this process would tell every cut
     overrides, failed = Overrides(count, patients, messages, seconds), []
     for result in run_rows(select(run), size, overrides, seed, console):
         if keep is not None:

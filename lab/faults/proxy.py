@@ -92,7 +92,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._links: set[_Link] = set()
         self._connections = 0
-        self._reset_after: int | None = None
+        self._reset_after: tuple[int, asyncio.Event] | None = None
 
     # Life
 
@@ -149,9 +149,11 @@ class Proxy:
             _reset(link.ends[way])
         return self.connections
 
-    def reset_in_mid_frame(self, after: int) -> None:
-        """The next connection whose chunk has more than `after` bytes gets just so many of it, then a reset."""
-        self._reset_after = after
+    def reset_in_mid_frame(self, after: int) -> asyncio.Event:
+        """The next connection whose chunk has more than `after` bytes gets just so many of it, then a reset; set when it has."""
+        happened = asyncio.Event()
+        self._reset_after = after, happened
+        return happened
 
     # Inside
 
@@ -232,15 +234,17 @@ class Proxy:
             return True
         if self._dice.random() < self.weather.loss:
             return False
-        after, cut = self._reset_after, False
-        if after is not None and len(data) > after:
-            self._reset_after, data, cut = None, data[:after], True
+        whole = len(data)
+        if self._reset_after is not None and whole > self._reset_after[0]:
+            data = data[: self._reset_after[0]]
+            self._reset_after[1].set()
+            self._reset_after = None
         try:
             end.write(data)
             await end.drain()
         except (ConnectionError, TimeoutError):
             return False
-        return not cut
+        return len(data) == whole
 
     async def _passable(self, way: Way) -> None:
         while way in self._blocked:

@@ -1,0 +1,319 @@
+"""A clinic with its devices on as many networks as a row needs, and a record of all that happens there.
+
+Law: what the checker must know is recorded here, by those who did it; a row only says what it does to the doctor, the devices
+and their networks. What is still owed is counted for the devices that stay members, so that a row can wait until all has arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from doctor.answers import AuditAnswer, GroupAnswer, GroupOrder, ReceiptAnswer
+from lab.faults import canaries
+from lab.faults.capture import Discarded
+from lab.faults.checker import check
+from lab.faults.clinic import Clinic
+from lab.faults.evidence import Audit, Evidence, Verdicts
+from lab.faults.history import Accepted, Applied, History, Joined, Kept, Receipted, Refused
+from lab.faults.keys import KeyRing, recorded
+from lab.faults.proxy import FAIR, Proxy, Weather
+from lab.faults.row import Tally, Trial
+from lab.faults.swarm import Swarm, Told
+from lab.faults.watch import Watch
+from lab.processes import ScenarioFailed
+from patient import inbox, notices
+from shared.storage.sealed import Sealer
+
+EVERYONE = "everyone"
+ASK_AGAIN = 0.25  # seconds between two questions whether every receipt is in the books
+
+
+class Room:
+    """Devices that share one network."""
+
+    def __init__(self, name: str, network: Proxy, swarm: Swarm) -> None:
+        self.name = name
+        self.network = network
+        self.swarm = swarm
+
+    @property
+    def patients(self) -> set[str]:
+        """Their names."""
+        return set(self.swarm.members)
+
+
+class Ward:
+    """One doctor, its rooms, and the record. `async with` starts the doctor; leaving stops everything.
+
+    Args:
+        directory: for the states of all programs.
+        seed: of every network's weather.
+        settings: of the doctor, as `Clinic` takes them.
+
+    Attributes:
+        members: who stays in which group; nothing else is counted as owed.
+        said: how many broadcasts there were.
+    """
+
+    def __init__(self, directory: Path, seed: int = 0, settings: Mapping[str, str] | None = None) -> None:
+        self.watch = Watch()
+        self.clinic = Clinic(directory, self.watch, settings, seed)
+        self.history = History()
+        self.keys = KeyRing()
+        self.rooms: dict[str, Room] = {}
+        self.members: dict[str, set[str]] = defaultdict(set)
+        self.told: list[Told] = []
+        self._directory = directory
+        self._seed = seed
+        self._canary = secrets.token_hex(8)
+        self._owed: dict[str, set[tuple[str, int]]] = defaultdict(set)
+        self._applied: set[tuple[str, str, int]] = set()
+        self.said = 0
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Ward:
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(recorded(self.keys))
+            await stack.enter_async_context(self.clinic)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    # Who is there
+
+    async def open_room(self, name: str, weather: Weather = FAIR) -> Room:
+        """A network of its own, in front of the clinic's."""
+        host, _, port = self.clinic.address.rpartition(":")
+        seed = self._seed + len(self.rooms)
+        network = await self._stack.enter_async_context(Proxy(host, int(port), seed, Discarded()))
+        network.weather = weather
+        directory = self._directory / "patients" / name
+        directory.parent.mkdir(exist_ok=True)
+        swarm = Swarm(directory, f"127.0.0.1:{network.port}", self.watch, self._hear)
+        self.rooms[name] = await self._room(name, network, swarm)
+        return self.rooms[name]
+
+    async def _room(self, name: str, network: Proxy, swarm: Swarm) -> Room:
+        await self._stack.enter_async_context(swarm)
+        return Room(name, network, swarm)
+
+    async def create_group(self, name: str) -> None:
+        """A group without members."""
+        await self.clinic.until_accepted("/v1/groups", GroupOrder(name), GroupAnswer)
+
+    async def admit(
+        self, room: Room, names: Iterable[str], groups: Sequence[str] = (), patience: float = 60.0
+    ) -> None:
+        """Enrol devices that stay: wait until all are connected, and count them as members from then on.
+
+        Raises:
+            ScenarioFailed: some are not connected in that time.
+        """
+        asked, joining = time.monotonic(), set(names)
+        for name in sorted(joining):
+            room.swarm.enrol(name, await self.clinic.invite(name, groups))
+        await room.swarm.until_connected(joining, patience)
+        for name in joining:
+            for group in (EVERYONE, *groups):
+                self.members[group].add(name)
+                self.history.add(Joined(time=time.monotonic(), asked=asked, patient=name, group=group))
+
+    # What is said
+
+    async def broadcast(self, group: str = EVERYONE) -> Accepted:
+        """Have one more message accepted."""
+        self.said += 1
+        text, asked = f"{self._canary} {self.said} for {group}", time.monotonic()
+        answer = await self.clinic.broadcast(text, group)
+        accepted = Accepted(
+            time=time.monotonic(),
+            asked=asked,
+            message=answer.id,
+            stream=f"group:{group}",
+            number=answer.number,
+            recipients=answer.recipients,
+            body=text.encode(),
+        )
+        self.history.add(accepted)
+        for patient in self.members[group]:
+            if (patient, accepted.stream, accepted.number) not in self._applied:
+                self._owed[patient].add((accepted.stream, accepted.number))
+        return accepted
+
+    @contextlib.asynccontextmanager
+    async def traffic(self, groups: Sequence[str], pause: float) -> AsyncIterator[None]:
+        """Broadcasts to these groups in turn, with a pause between two, as long as the block lasts."""
+        over = asyncio.Event()
+        talking = asyncio.create_task(self._talk(groups, pause, over))
+        try:
+            yield
+        finally:
+            # Not cancelled: what has been ordered must be recorded, or nobody would have accepted it.
+            over.set()
+            await talking
+
+    async def _talk(self, groups: Sequence[str], pause: float, over: asyncio.Event) -> None:
+        while not over.is_set():
+            for group in groups:
+                await self.broadcast(group)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await over.wait()
+
+    def _hear(self, told: Told) -> None:
+        notice = told.notice
+        self.told.append(told)
+        if isinstance(notice, notices.Message):
+            self._applied.add((told.patient, notice.stream, notice.number))
+            self._owed[told.patient].discard((notice.stream, notice.number))
+            self.history.add(
+                Applied(
+                    time=told.time,
+                    patient=told.patient,
+                    life=told.life,
+                    stream=notice.stream,
+                    number=notice.number,
+                    body=notice.body.encode(),
+                )
+            )
+        elif isinstance(notice, notices.Refused):
+            self.history.add(
+                Refused(time=told.time, who=told.patient, code=notice.code, sentence=notice.sentence)
+            )
+
+    # What has come of it
+
+    async def until_arrived(self, patients: set[str], seconds: float) -> None:
+        """Wait until these are connected and have applied all that has been accepted for them up to now.
+
+        Raises:
+            ScenarioFailed: somebody has not; says who, and how much it lacks.
+        """
+        due = {patient: set(self._owed[patient]) for patient in patients}
+        swarms = [room.swarm for room in self.rooms.values()]
+
+        def lacking() -> dict[str, int]:
+            connected = set().union(*(swarm.connected for swarm in swarms))
+            owed = {patient: len(due[patient] & self._owed[patient]) for patient in sorted(patients)}
+            return {patient: count for patient, count in owed.items() if count or patient not in connected}
+
+        try:
+            await self.watch.until(lambda: not lacking(), "all that was accepted", seconds)
+        except ScenarioFailed as failed:
+            raise ScenarioFailed(f"{failed} These lack so many messages, or a session: {lacking()}") from None
+
+    async def judge(self, patience: float = 20.0) -> Verdicts:
+        """Ask the doctor what it has in its books, stop the devices, and give all that was recorded to the checker.
+
+        Args:
+            patience: seconds until the last receipt must be in the doctor's books.
+        """
+        await self._ask_receipts(patience)
+        answer = await self.clinic.orders.get("/v1/audit/verify", AuditAnswer)
+        for room in self.rooms.values():
+            await room.swarm.__aexit__(None, None, None)
+            self._look_into_inboxes(room)
+        await self.clinic.stop()
+        evidence = Evidence(
+            self.history,
+            self.clinic.proxy.capture,
+            self.keys,
+            Audit(answer.valid, answer.entries, answer.reason),
+            self._canary.encode(),
+            [*canaries.files_below(self.clinic.state_dir, self.clinic.audit_dir), *self._logs()],
+        )
+        return await asyncio.to_thread(check, evidence)
+
+    async def _ask_receipts(self, patience: float) -> None:
+        """The books are asked until they show every receipt, or for so long."""
+        until = time.monotonic() + patience
+        for accepted in list(self.history.of(Accepted)):
+            path = f"/v1/broadcasts/{accepted.message}/receipts"
+            receipts = await self.clinic.orders.get(path, list[ReceiptAnswer])
+            while any(each.state in ("queued", "sent") for each in receipts) and time.monotonic() < until:
+                await asyncio.sleep(ASK_AGAIN)
+                receipts = await self.clinic.orders.get(path, list[ReceiptAnswer])
+            for each in receipts:
+                self.history.add(
+                    Receipted(
+                        time=time.monotonic(),
+                        message=accepted.message,
+                        patient=each.patient,
+                        state=each.state,
+                    )
+                )
+
+    def _look_into_inboxes(self, room: Room) -> None:
+        for name, member in room.swarm.members.items():
+            sealer = Sealer(member.home.load().storage_key, os.urandom)
+            for stored in inbox.read(member.home.inbox_file, sealer):
+                self.history.add(
+                    Kept(
+                        time=time.monotonic(),
+                        patient=name,
+                        stream=str(stored.stream),
+                        number=stored.number,
+                        body=stored.body,
+                    )
+                )
+
+    def _logs(self) -> list[tuple[str, bytes]]:
+        return [(f"the log of {life.name}", msgspec.json.encode(life.lines)) for life in self.clinic.lives]
+
+
+class Outcome:
+    """How the cases of a row have turned out so far.
+
+    Args:
+        trial: is told of the progress.
+        total: how many cases there are.
+    """
+
+    def __init__(self, trial: Trial, total: int) -> None:
+        self._trial = trial
+        self._total = total
+        self._recovery: list[float] = []
+        self._trouble: list[str] = []
+        self._done = 0
+
+    def survive(self, recovery: float | None = None) -> None:
+        """A case has held; `recovery` in seconds, where something had to recover."""
+        if recovery is not None:
+            self._recovery.append(recovery)
+        self._count()
+
+    def fail(self, sentence: str) -> None:
+        """A case has not."""
+        self._trouble.append(sentence)
+        self._count()
+
+    def _count(self) -> None:
+        self._done += 1
+        self._trial.on_progress(self._done, self._total)
+
+    def tally(self, verdicts: Verdicts, figures: Sequence[tuple[str, float]] = ()) -> Tally:
+        """All of it, with what the checker has found."""
+        return Tally(
+            self._total,
+            self._done - len(self._trouble),
+            verdicts.lost,
+            verdicts.duplicated,
+            verdicts.leaked,
+            (*self._trouble, *verdicts.sentences()),
+            tuple(self._recovery),
+            tuple(figures),
+        )
