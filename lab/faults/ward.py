@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import secrets
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 import msgspec
 
-from doctor.answers import AuditAnswer, GroupAnswer, GroupOrder, ReceiptAnswer
+from doctor.answers import AuditAnswer, GroupAnswer, GroupOrder, MessageAnswer, MessageOrder, ReceiptAnswer
 from lab.faults import canaries
 from lab.faults.capture import Discarded
 from lab.faults.checker import check
@@ -62,7 +64,7 @@ class Ward:
 
     Attributes:
         members: who stays in which group; nothing else is counted as owed.
-        said: how many broadcasts there were.
+        said: how many messages there were.
     """
 
     def __init__(self, directory: Path, seed: int = 0, settings: Mapping[str, str] | None = None) -> None:
@@ -135,28 +137,49 @@ class Ward:
     # What is said
 
     async def broadcast(self, group: str = EVERYONE) -> Accepted:
-        """Have one more message accepted."""
-        self.said += 1
-        text, asked = f"{self._canary} {self.said} for {group}", time.monotonic()
+        """Have one more broadcast accepted."""
+        text, asked = self._next_text(), time.monotonic()
         answer = await self.clinic.broadcast(text, group)
+        accepted = self._accepted(asked, answer.id, f"group:{group}", answer.number, answer.recipients, text)
+        return self._owe(self.members[group], accepted)
+
+    async def send(self, patient: str) -> Accepted:
+        """Have one more private message accepted."""
+        text, asked = self._next_text(), time.monotonic()
+        path = f"/v1/patients/{patient}/messages"
+        answer = await self.clinic.until_accepted(path, MessageOrder(text), MessageAnswer)
+        accepted = self._accepted(asked, answer.id, f"patient:{patient}", answer.number, 1, text)
+        return self._owe({patient} & self.members[EVERYONE], accepted)
+
+    def _next_text(self) -> str:
+        self.said += 1
+        return f"{self._canary} {self.said}"
+
+    def _accepted(
+        self, asked: float, message: str, stream: str, number: int, recipients: int, text: str
+    ) -> Accepted:
         accepted = Accepted(
             time=time.monotonic(),
             asked=asked,
-            message=answer.id,
-            stream=f"group:{group}",
-            number=answer.number,
-            recipients=answer.recipients,
+            message=message,
+            stream=stream,
+            number=number,
+            recipients=recipients,
             body=text.encode(),
         )
         self.history.add(accepted)
-        for patient in self.members[group]:
-            if (patient, accepted.stream, accepted.number) not in self._applied:
-                self._owed[patient].add((accepted.stream, accepted.number))
+        return accepted
+
+    def _owe(self, patients: set[str], accepted: Accepted) -> Accepted:
+        place = (accepted.stream, accepted.number)
+        for patient in patients:
+            if (patient, *place) not in self._applied:
+                self._owed[patient].add(place)
         return accepted
 
     @contextlib.asynccontextmanager
     async def traffic(self, groups: Sequence[str], pause: float) -> AsyncIterator[None]:
-        """Broadcasts to these groups in turn, with a pause between two, as long as the block lasts."""
+        """Broadcasts to these groups and private messages in turn, with a pause between two, as long as the block lasts."""
         over = asyncio.Event()
         talking = asyncio.create_task(self._talk(groups, pause, over))
         try:
@@ -167,12 +190,16 @@ class Ward:
             await talking
 
     async def _talk(self, groups: Sequence[str], pause: float, over: asyncio.Event) -> None:
-        while not over.is_set():
-            for group in groups:
-                await self.broadcast(group)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await over.wait()
+        for turn in itertools.count():
+            patients = sorted(self.members[EVERYONE])
+            said = [partial(self.broadcast, group) for group in groups]
+            said.append(partial(self.send, patients[turn // (len(groups) + 1) % len(patients)]))
+            await said[turn % len(said)]()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await over.wait()
+            if over.is_set():
+                return
 
     def _hear(self, told: Told) -> None:
         notice = told.notice
@@ -196,6 +223,10 @@ class Ward:
             )
 
     # What has come of it
+
+    def owed(self, patients: Iterable[str]) -> int:
+        """How many messages these have not applied yet."""
+        return sum(len(self._owed[patient]) for patient in patients)
 
     async def until_arrived(self, patients: set[str], seconds: float) -> None:
         """Wait until these are connected and have applied all that has been accepted for them up to now.
@@ -305,15 +336,15 @@ class Outcome:
         self._done += 1
         self._trial.on_progress(self._done, self._total)
 
-    def tally(self, verdicts: Verdicts, figures: Sequence[tuple[str, float]] = ()) -> Tally:
-        """All of it, with what the checker has found."""
+    def tally(self, verdicts: Verdicts | None = None, figures: Sequence[tuple[str, float]] = ()) -> Tally:
+        """All of it, with what the checker has found, where there was something to check."""
         return Tally(
             self._total,
             self._done - len(self._trouble),
-            verdicts.lost,
-            verdicts.duplicated,
-            verdicts.leaked,
-            (*self._trouble, *verdicts.sentences()),
+            verdicts.lost if verdicts else 0,
+            verdicts.duplicated if verdicts else 0,
+            verdicts.leaked if verdicts else 0,
+            (*self._trouble, *(verdicts.sentences() if verdicts else ())),
             tuple(self._recovery),
             tuple(figures),
         )

@@ -1,7 +1,7 @@
 """T11: the network between some patients and the doctor fails for a while, in eight ways, and comes back.
 
 Law: every case has a network of its own, and all cases of a batch run beside one another before one doctor, which goes on
-broadcasting to everybody. What a case is judged by: after the healing its devices are connected and have applied all that was
+broadcasting to everybody and writing to each. What a case is judged by: after the healing its devices are connected and have applied all that was
 accepted, before, meanwhile and afterwards. The checker judges the whole.
 
 What was held back by a partition arrives when it heals, at once. A real TCP waits for its next retransmission, a minute at
@@ -54,6 +54,8 @@ LASTING = (
     Kind.DOCTOR_GONE,
     Kind.FLICKERING,
 )
+SILENT = (Kind.BOTH_WAYS, Kind.TO_PATIENT, Kind.DOCTOR_GONE)
+"""During these nothing can come to a patient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def cases(count: int, dice: pseudo.Random) -> Iterator[Case]:
 
 
 async def inflict(case: Case, room: Room, dice: pseudo.Random) -> None:
-    """Do to a network what the case says; it is whole again when this returns."""
+    """Do to a network what the case says, for its time; what lasts beyond it ends with `network.heal`."""
     network = room.network
     match case.kind:
         case Kind.BOTH_WAYS:
@@ -125,7 +127,6 @@ async def inflict(case: Case, room: Room, dice: pseudo.Random) -> None:
                 await asyncio.sleep(FLICKER)
             return
     await asyncio.sleep(case.seconds)
-    network.heal()
 
 
 async def run(trial: Trial) -> Tally:
@@ -140,7 +141,7 @@ async def run(trial: Trial) -> Tally:
             async with ward.traffic((EVERYONE, GROUP), PAUSE), asyncio.TaskGroup() as tasks:
                 for case, room in zip(batch, rooms, strict=False):
                     tasks.create_task(_endure(ward, room, case, dice, outcome))
-        return outcome.tally(await ward.judge(), (("broadcasts", ward.said),))
+        return outcome.tally(await ward.judge(), (("messages", ward.said),))
 
 
 async def _fill_rooms(ward: Ward, count: int, patients: int) -> list[Room]:
@@ -160,6 +161,12 @@ def _batches(todo: Sequence[Case], size: int) -> Iterator[Sequence[Case]]:
 
 async def _endure(ward: Ward, room: Room, case: Case, dice: pseudo.Random, outcome: Outcome) -> None:
     await inflict(case, room, dice)
+    if case.kind in SILENT and not ward.owed(room.patients):
+        outcome.fail(
+            f"{case.kind.value}, {case.seconds:g} s, {room.name}: it came through, nothing was tried."
+        )
+        return
+    room.network.heal()
     healed = time.monotonic()
     await ward.broadcast()
     try:
