@@ -15,14 +15,15 @@ from doctor.sessions import Attachment, Session
 from shared.errors import StorageError
 from shared.logs import get_logger
 from shared.net.stream import clock
-from shared.protocol.clock import SECOND
 from shared.protocol.events import Positioned, Receipted, Reported, ResendRequested
+from shared.protocol.resend_requests import ASK_INTERVAL
 from shared.wire.checks import Check
 from shared.wire.messages import Position, Report
 
 _log = get_logger("gateway")
 
-RESEND_INTERVAL = 1 * SECOND
+# A device leaves a second between two questions; on their way here they may come closer together.
+RESEND_INTERVAL = ASK_INTERVAL // 2
 
 
 class Intake:
@@ -93,7 +94,7 @@ class Intake:
         )
 
     def _send_again(self, asked: ResendRequested) -> None:
-        """Heal what a device says it lacks, or tell the doctor why it cannot be healed. At most once a second."""
+        """Heal what a device says it lacks, or tell the doctor why it cannot be healed. Not more often than a device may ask."""
         elapsed, who = clock().elapsed, self.session.who
         if elapsed - self._asked_at < RESEND_INTERVAL:
             return

@@ -25,6 +25,7 @@ from shared.protocol import (
     patient_handshake,
     prekeys,
     records,
+    resend_requests,
 )
 from shared.protocol.invitations import DoctorKey, Invitation
 from shared.protocol.transitions import ACTS, ENDED, INITIAL, RECEIVE, SEND, Act, Role, State, message_name
@@ -207,7 +208,7 @@ def _limits() -> str:
         ("a prekey is held for", prekeys.HELD_FOR, "ms"),
         ("a cookie holds for", cookies.LIFETIME, "ms"),
         ("a key of cookies is used for", cookies.KEY_LIFETIME, "ms"),
-        ("between a patient's RESEND_REQUESTs", patient_connection.ASK_INTERVAL, "ms"),
+        ("between a patient's RESEND_REQUESTs", resend_requests.ASK_INTERVAL, "ms"),
         ("records between two turns of the ratchet", records.RATCHET_INTERVAL, "records"),
         ("broadcasts in one epoch", epochs.MESSAGE_LIMIT, "broadcasts"),
     )

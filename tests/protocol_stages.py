@@ -168,8 +168,8 @@ def _deliver(made: Stage, opcode: int) -> None:
 
 # What a refusal may change: the state, what goes out (and the counter of what goes out), the events, the bytes that wait, and
 # when something was last heard. `_alert_key` and `_claimed` say under which key the alert goes and whom the log names,
-# `_asked_at` when a question was last sent.
-_MAY_CHANGE = {"_outgoing", "_events", "_buffer", "_heard", "_sealer", "_alert_key", "_claimed", "_asked_at"}
+# `_questions` what is to be asked for, and when the last question was sent.
+_MAY_CHANGE = {"_outgoing", "_events", "_buffer", "_heard", "_sealer", "_alert_key", "_claimed", "_questions"}
 
 
 def snapshot(value: Any, path: tuple[int, ...] = ()) -> Any:

@@ -23,6 +23,7 @@ from shared.protocol.events import (
     RetryAsked,
 )
 from shared.protocol.patient_handshake import Hello, Identity, Request
+from shared.protocol.resend_requests import ResendRequests
 from shared.protocol.transitions import Role, State, Step
 from shared.wire import messages
 from shared.wire.checks import Check, Checklist, PeerError
@@ -39,7 +40,6 @@ from shared.wire.messages import (
     Receipt,
     Report,
     ReportReceipt,
-    ResendRequest,
     Retry,
     SessionVerifier,
     SignedMessage,
@@ -49,7 +49,6 @@ from shared.wire.messages import (
 from shared.wire.opcodes import AlertCode, Opcode
 
 PING_INTERVAL = 20 * SECOND
-ASK_INTERVAL = 1 * SECOND
 
 
 class PatientConnection(Connection):
@@ -84,7 +83,8 @@ class PatientConnection(Connection):
         self._report = report or self._all_positions
         self._epochs = HeldEpochs()
         self._doctor_alert_key: bytes | None = None
-        self._asked_at: int | None = None
+        self._questions = ResendRequests()
+        self._clocks_agreed = now
         hello = hello or patient_handshake.start(identity, random)
         self._phase: Hello | Request | None = hello
         self._outgoing.append(hello.m1)
@@ -101,6 +101,16 @@ class PatientConnection(Connection):
         session is ESTABLISHED.
         """
         self._send_record(Opcode.REPORT, report)
+
+    def next_deadline(self) -> int | None:
+        """As the base; or earlier, where a question waits for its turn."""
+        deadline, question = super().next_deadline(), self._questions.deadline()
+        return deadline if deadline is None or question is None else min(deadline, question)
+
+    def handle_timeout(self, now: Instant) -> None:
+        """As the base; a question that has waited goes out."""
+        super().handle_timeout(now)
+        self._ask(now)
 
     # Handshake
 
@@ -154,6 +164,7 @@ class PatientConnection(Connection):
 
         # The KEM secrets and K_i would give every key of the session again, whatever the ratchet has erased.
         self._phase = None
+        self._clocks_agreed = now
         self._start_records(keys)
         self._machine.follow(step)
         self._outgoing.append(verifier)
@@ -198,7 +209,7 @@ class PatientConnection(Connection):
 
     def _receive_direct(self, step: Step, frame: Frame, now: Instant) -> None:
         direct = self._open_record(Direct, frame)
-        envelope, body = self._reader.verify(direct.message, None, now)
+        envelope, body = self._reader.verify(direct.message, None, self._session_time(now))
         following = self._positions.is_next(envelope, direct.start)
 
         self._positions.raise_to(envelope.stream, direct.start)
@@ -218,12 +229,17 @@ class PatientConnection(Connection):
         stream: Stream | None = None
         try:
             group, message = self._epochs.open(frame)
-            envelope, body = self._reader.verify(message, group, now)
+            envelope, body = self._reader.verify(message, group, self._session_time(now))
             stream = envelope.stream
             following = self._positions.is_next(envelope, 0)
         except PeerError as error:
             self._events.append(Dropped(error.check, error.detail, stream))
-            self._ask_again(error.check, stream, frame, now)
+            # A forged broadcast is not worth a question: there is nothing behind it.
+            if error.check is Check.ENVELOPE_PREVIOUS:
+                self._questions.note_gap(envelope.stream, envelope.number)
+            elif error.check in (Check.EPOCH_KEY_KNOWN, Check.BROADCAST_OPENS):
+                self._questions.note_unknown_key(frame.payload[:KEY_ID_SIZE])
+            self._ask(now)
             return
 
         self._machine.follow(step)
@@ -231,23 +247,16 @@ class PatientConnection(Connection):
             self._positions.raise_to(envelope.stream, envelope.number)
             self._events.append(MessageReceived(envelope, body, direct=False))
 
-    def _ask_again(self, check: Check, stream: Stream | None, frame: Frame, now: Instant) -> None:
-        """Ask for what is missing, at most once a second: the frames behind a gap all miss the same messages.
+    def _session_time(self, now: Instant) -> Instant:
+        """The clock as it was when V-055 found it right, carried on by the one that does not jump.
 
-        A forged broadcast is not worth a question; one that cannot be opened is, in every stream, since without the key its
-        group cannot be known. The positions are what has been applied, not what is safely stored: this is no receipt.
+        So whatever is done to the wall clock in the middle of a session hides no message as expired, and ends nothing.
         """
-        if check not in (Check.ENVELOPE_PREVIOUS, Check.EPOCH_KEY_KNOWN, Check.BROADCAST_OPENS):
-            return
-        if self._asked_at is not None and now.elapsed - self._asked_at < ASK_INTERVAL:
-            return
-        streams = [stream] if stream is not None else self._positions.streams()
-        if not streams:
-            return
-        self._asked_at = now.elapsed
-        key_id = b"" if stream is not None else frame.payload[:KEY_ID_SIZE]
-        positions = [Position(each, self._positions[each], []) for each in streams]
-        self._send_record(Opcode.RESEND_REQUEST, ResendRequest(key_id, positions))
+        return Instant(self._clocks_agreed.wall + now.elapsed - self._clocks_agreed.elapsed, now.elapsed)
+
+    def _ask(self, now: Instant) -> None:
+        if self.state is State.ESTABLISHED and (question := self._questions.take(self._positions, now)):
+            self._send_record(Opcode.RESEND_REQUEST, question)
 
     def _keep_alive(self, now: Instant) -> None:
         super()._keep_alive(now)

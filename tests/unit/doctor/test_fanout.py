@@ -13,6 +13,7 @@ from doctor.catching_up import RECEIPT_PATIENCE
 from shared.protocol.connection import HANDSHAKE_DEADLINE
 from shared.protocol.epochs import Epoch
 from shared.protocol.events import Disconnected, Dropped, EpochBegun, Failed
+from shared.protocol.resend_requests import ResendRequests
 from shared.wire.checks import PeerError
 from shared.wire.messages import Position, ResendRequest, SignedMessage, Stream, TargetKind
 from shared.wire.opcodes import DisconnectReason, Opcode
@@ -45,7 +46,7 @@ def epochs_of(doctor: Doctor, group: str = "everyone") -> int:
 def keep_quiet(device: Device) -> None:
     """Let a device not ask for what it lacks."""
     assert device.stream is not None
-    device.stream.connection._asked_at = 1 << 62
+    device.stream.connection._questions._not_before = 1 << 62
 
 
 async def spoil(doctor: Doctor, number: int) -> None:
@@ -795,7 +796,7 @@ async def test_a_gap_is_healed_at_once(tmp_path: Path) -> None:
         keep_quiet(anna)
         await doctor.broadcast("one")
         await anna.until(lambda it: it.count(Dropped) == 1)
-        anna.stream.connection._epochs, anna.stream.connection._asked_at = whole, None
+        anna.stream.connection._epochs, anna.stream.connection._questions = whole, ResendRequests()
 
         last = await doctor.broadcast("two")
         await doctor.delivered(anna, last.number)

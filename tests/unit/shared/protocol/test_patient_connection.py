@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from shared.crypto.kdf import Label
 from shared.crypto.signatures import ECDSA_P256
 from shared.errors import LocalError
+from shared.protocol.clock import SECOND
 from shared.protocol.epochs import Epoch
 from shared.protocol.events import (
     Confirmed,
@@ -27,6 +28,7 @@ from shared.protocol.events import (
     Traced,
 )
 from shared.protocol.patient_connection import PatientConnection
+from shared.protocol.resend_requests import ASK_INTERVAL
 from shared.protocol.transitions import State
 from shared.wire import messages
 from shared.wire.checks import Check
@@ -46,6 +48,7 @@ from shared.wire.messages import (
 from shared.wire.opcodes import DisconnectReason, Opcode
 from tests.crypto_tools import flip_bit
 from tests.protocol_bench import (
+    DAY,
     ESTABLISHED,
     EVERYONE,
     GROUP,
@@ -58,6 +61,8 @@ from tests.protocol_bench import (
     split,
 )
 from tests.protocol_puppets import PuppetDoctor, PuppetPatient, build
+
+HOUR = 3600 * SECOND
 
 
 def established(clinic: Clinic | None = None) -> tuple[Clinic, PatientConnection, PuppetDoctor]:
@@ -297,6 +302,33 @@ def known(last: int = 3) -> tuple[Clinic, PatientConnection, PuppetDoctor, Strea
     return clinic, patient, puppet, device.stream
 
 
+@pytest.mark.parametrize("jump", [DAY + HOUR, -DAY], ids=["forward", "back"])
+def test_a_clock_that_jumps_in_a_session_hides_no_message_and_ends_nothing(jump: int) -> None:
+    """Both clocks were found right in the handshake; from there on the one that does not jump carries it on."""
+    clinic, patient, puppet = established()
+    old = clinic.sign(1, 0, expires=WALL - HOUR)
+    clinic.clock.jump(jump)
+    directs = [Direct(0, replace(old, body=None)), Direct(0, clinic.sign(2, 1, b"in time"))]
+    for direct in directs:
+        patient.receive_data(puppet.record(Opcode.DIRECT, direct), clinic.clock.now)
+    epoch = held_epoch(patient)
+    patient.receive_data(epoch.seal(0, clinic.sign(3, 2, b"too")), clinic.clock.now)
+
+    received = events_of(MessageReceived, patient.take_events())
+    assert [event.body for event in received] == [None, b"in time", b"too"]
+    assert patient.state is State.ESTABLISHED
+
+
+def test_in_a_session_messages_still_expire() -> None:
+    """Time passes by the clock that does not jump."""
+    clinic, patient, puppet = established()
+    message = clinic.sign(1, 0, expires=WALL + HOUR)
+    clinic.clock.advance(HOUR + SECOND)
+    patient.receive_data(puppet.record(Opcode.DIRECT, Direct(0, message)), clinic.clock.now)
+
+    assert only(MessageReceived, events_of(MessageReceived, patient.take_events())).body is None
+
+
 def test_a_gap_is_asked_for_once_with_the_position() -> None:
     """The frames behind a gap all miss the same; the stream is the one that has the gap, and no receipt is implied."""
     clinic, patient, puppet, _ = known()
@@ -353,6 +385,37 @@ def test_at_most_one_question_a_second() -> None:
         asked.append(len(questions(patient, puppet)))
 
     assert asked == [1, 0, 0, 1, 0, 1]
+
+
+def test_a_question_that_came_too_early_goes_out_in_its_time() -> None:
+    """The timer rings for it, though no further frame comes; the watch for silence goes on beside it."""
+    clinic, patient, puppet, _ = known()
+    epoch = held_epoch(patient)
+    patient.receive_data(clinic.epoch(2).seal(0, clinic.sign(4, 3)), clinic.clock.now)
+    patient.receive_data(epoch.seal(0, clinic.sign(5, 4)), clinic.clock.now)
+    at_once, silence = questions(patient, puppet), patient._deadline
+    deadline = patient.next_deadline()
+    patient.handle_timeout(clinic.clock.advance(ASK_INTERVAL - 1))
+    early = questions(patient, puppet)
+    patient.handle_timeout(clinic.clock.advance(1))
+
+    assert (len(at_once), deadline, early) == (1, ASK_INTERVAL, [])
+    assert questions(patient, puppet) == [ResendRequest(b"", [Position(EVERYONE, 3, [])])]
+    assert patient.next_deadline() == patient._deadline == silence
+
+
+def test_a_session_that_has_ended_asks_nothing_more() -> None:
+    """Also where a question was waiting."""
+    clinic, patient, puppet, _ = known()
+    for _ in range(2):
+        patient.receive_data(held_epoch(patient).seal(0, clinic.sign(5, 4)), clinic.clock.now)
+    questions(patient, puppet)
+    patient.disconnect(DisconnectReason.CLOSING)
+    patient.data_to_send()
+    patient.handle_timeout(clinic.clock.advance(ASK_INTERVAL))
+
+    assert patient.next_deadline() is None
+    assert patient.data_to_send() == b""
 
 
 @pytest.mark.parametrize("flaw", [{"signature": b""}, {"body": b"x"}, {"body": None}])
