@@ -14,29 +14,30 @@ from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import msgspec
 import typer
 import uvloop
 from rich.console import Console
 
-from patient import enrolment, inbox
+from patient import enrolment, inbox, listings, outbox
 from patient.device import Conditions, Device
 from patient.exit_codes import ExitCode, Refusal
 from patient.heartbeat import patient_of
 from patient.identity import DeviceHome
-from patient.inbox import StoredMessage
-from patient.notices import Blocks, Tell, json_lines, message_block, message_notice
+from patient.listings import text_of
+from patient.notices import Blocks, Tell, json_lines
+from patient.outbox import Outbox
 from patient.presence import Presence
 from patient.settings import PatientSettings
 from patient.slots import DeviceLock, claim
-from patient.text import decoded, moment
 from shared import logs
 from shared.config import load
 from shared.errors import ConfigError, StorageError, UserError
+from shared.net.stream import clock
 from shared.storage.keyfile import private_directory
 from shared.storage.sealed import Sealer
+from shared.wire.messages import ReportKind
 
 PREFIX = "TELEMED_PATIENT"
 DEFAULT_CONFIG = Path("/etc/telemed/patient.yaml")
@@ -103,11 +104,33 @@ def show_inbox(patient_id: PatientId = None, config: Config = None, as_json: Jso
     with _one_line_errors():
         settings = _settings(config)
         home = _home_of(patient_id, settings)
-        messages = inbox.read(home.inbox_file, Sealer(home.load().storage_key, os.urandom))
-        if as_json:
-            typer.echo(msgspec.json.encode([_entry(each) for each in messages]).decode())
-        else:
-            _show(messages, Console())
+        listings.show_inbox(inbox.read(home.inbox_file, _sealer(home)), as_json)
+
+
+@app.command()
+def report(
+    text: Annotated[str, typer.Argument(help="What to report; `-` reads it from standard input.")],
+    patient_id: Annotated[
+        str | None, typer.Option("--id", help="The id of the device, if it is not the one that runs here.")
+    ] = None,
+    kind: Annotated[Literal["reply", "vitals"], typer.Option(help="A text, or values as JSON.")] = "reply",
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Report TEXT to the doctor. When this returns, it is on this device's disk; the running device sends it."""
+    with _one_line_errors():
+        home = _home_of(patient_id, _settings(config))
+        body = text_of(text, sys.stdin)
+        report_id = uvloop.run(_write(home, ReportKind[kind.upper()], body))
+        listings.show_written(report_id, as_json)
+
+
+@app.command("reports")
+def show_reports(patient_id: PatientId = None, config: Config = None, as_json: Json = False) -> None:
+    """Show what this device has reported, and what of it the doctor has. `--json` prints one list."""
+    with _one_line_errors():
+        home = _home_of(patient_id, _settings(config))
+        listings.show_reports(outbox.read(home.outbox_file, _sealer(home)), as_json)
 
 
 def _print_version(wanted: bool) -> None:
@@ -170,47 +193,41 @@ async def _locked_home(patient_id: str | None, settings: PatientSettings) -> Dev
 
 
 def _home_of(patient_id: str | None, settings: PatientSettings) -> DeviceHome:
-    """The device that `inbox` is about: the one named, or the one that has a session in this container."""
+    """The device that a command is about: the one named, or the one that has a session in this container."""
     if patient_id is None and settings.heartbeat_file is not None:
         patient_id = patient_of(Path(settings.heartbeat_file))
     if patient_id is None:
-        raise UserError("Give the id of the patient whose inbox is to be shown.")
+        raise UserError("Give the id of the patient whose device is meant.")
     home = enrolment.find_home(patient_id, settings)
     if not home.has_identity:
         raise enrolment.not_enrolled(home)
     return home
 
 
-class _Entry(msgspec.Struct, frozen=True):
-    """A message as `inbox --json` prints it; `body` is null where it had expired when it came."""
-
-    stream: str
-    number: int
-    created: str
-    received: str
-    body: str | None
-    direct: bool
-    expired: bool
-
-
-def _entry(stored: StoredMessage) -> _Entry:
-    return _Entry(
-        stream=str(stored.stream),
-        number=stored.number,
-        created=moment(stored.created),
-        received=moment(stored.received),
-        body=None if stored.body is None else decoded(stored.body),
-        direct=stored.direct,
-        expired=stored.body is None,
-    )
+async def _write(home: DeviceHome, kind: ReportKind, body: bytes) -> bytes:
+    """Put a report into the outbox, beside the device that may be running."""
+    identity = home.load()
+    if home.revoked:
+        raise Refusal(
+            ExitCode.REVOKED, f"The doctor has revoked {identity.patient_id} and takes no report from it."
+        )
+    if identity.enrolment is not None:
+        # Should the doctor refuse the enrolment, the whole directory goes, and the report with it.
+        raise Refusal(
+            ExitCode.NOT_ENROLLED,
+            f"The doctor has not admitted {identity.patient_id} yet: start it with "
+            f"`telemed-patient run {identity.patient_id}`, and report when it is connected.",
+        )
+    conditions = Conditions()
+    box = Outbox(home.outbox_file, Sealer(identity.storage_key, conditions.random), conditions.random)
+    try:
+        return await box.write(kind, body, clock().wall)
+    finally:
+        await box.close()
 
 
-def _show(messages: list[StoredMessage], console: Console) -> None:
-    for each in messages:
-        if each.body is not None:
-            console.print(message_block(message_notice(each)))
-    if not messages:
-        console.print("No messages yet.")
+def _sealer(home: DeviceHome) -> Sealer:
+    return Sealer(home.load().storage_key, os.urandom)
 
 
 def _settings(config: Path | None) -> PatientSettings:
@@ -248,9 +265,7 @@ def _one_line_errors() -> Iterator[None]:
         typer.echo(f"telemed-patient: {error}", err=True)
         if isinstance(error, Refusal):
             raise typer.Exit(error.code) from error
-        raise typer.Exit(
-            ExitCode.UNEXPECTED if isinstance(error, StorageError) else ExitCode.USAGE
-        ) from error
+        raise typer.Exit(ExitCode.STORAGE if isinstance(error, StorageError) else ExitCode.USAGE) from error
 
 
 def _end(code: ExitCode) -> None:

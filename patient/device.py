@@ -17,15 +17,16 @@ from patient.identity import DeviceHome, DeviceIdentity
 from patient.inbox import Inbox, StoredMessage
 from patient.link import Link
 from patient.notices import Tell
+from patient.outbox import Outbox
 from patient.receipts import DueReceipts, receipts
+from patient.reporting import Reporting
 from patient.settings import PatientSettings
-from patient.verdicts import Ending, InboxFailed, Reason, Situation, Verdict, judge
+from patient.verdicts import InboxFailed, Reason, Situation, Verdict, judge, refused_for_certain
 from shared.crypto.secret import Random
 from shared.errors import StorageError
 from shared.logs import get_logger
 from shared.net.stream import clock
 from shared.protocol.events import (
-    Alerted,
     Confirmed,
     Disconnected,
     Dropped,
@@ -34,12 +35,12 @@ from shared.protocol.events import (
     Failed,
     MessageReceived,
     Repeated,
+    ReportsReceipted,
     Traced,
 )
 from shared.protocol.patient_connection import PatientConnection
 from shared.storage.sealed import Sealer
-from shared.wire.messages import Position, Stream, TargetKind
-from shared.wire.opcodes import AlertCode
+from shared.wire.messages import Position, ReportKind, Stream, TargetKind
 
 _log = get_logger("device")
 
@@ -92,9 +93,12 @@ class Device:
         self._reported: Sequence[Position] = ()  # by the first RECEIPT of the last confirmed session
         self._receipts: asyncio.Handle | None = None
         self._links: list[Link] = []  # in the order of their beginning; two while a session is renewed
+        self._outbox = Outbox(home.outbox_file, sealer, conditions.random)
+        self._reporting = Reporting(self._outbox, self._session, tell)
 
     async def __aenter__(self) -> Device:
         await self._inbox.__aenter__()
+        self._say_which_suite()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -105,6 +109,8 @@ class Device:
             _log.warning("inbox not settled", cause=str(error))
         for link in list(self._links):
             await self.drop(link)
+        await self._reporting.close()
+        await self._outbox.close()
         await self._inbox.__aexit__(None, None, None)
 
     async def connect(self) -> Link | Verdict:
@@ -136,6 +142,17 @@ class Device:
                 most_telling = verdict
         assert most_telling is not None  # noqa: S101  neither the invitation nor the setting in use is empty
         return most_telling
+
+    async def report(self, kind: ReportKind, body: bytes) -> bytes:
+        """Keep a report for the doctor, and send it as soon as there is a session. Returns its id once it is on the disk.
+
+        Raises:
+            UserError: it is none that the doctor would take, or too many wait already.
+            StorageError: it was not kept.
+        """
+        report_id = await self._outbox.write(kind, body, clock().wall)
+        self._reporting.look()
+        return report_id
 
     def verdict(self, link: Link) -> Verdict:
         """What the end of a connection means."""
@@ -174,7 +191,7 @@ class Device:
         finally:
             if not established:
                 self._links.remove(link)
-            if link.verifier_sent and not _refused_for_certain(link.ending):
+            if link.verifier_sent and not refused_for_certain(link.ending):
                 self.may_be_admitted = True
         return established
 
@@ -189,6 +206,17 @@ class Device:
         """What the first RECEIPT says: as much as fits one. The rest goes out when the session is confirmed."""
         link.reported = next(receipts(self._inbox.expired(), self._inbox.position), [])
         return link.reported
+
+    def _say_which_suite(self) -> None:
+        wanted, used = self._settings.suite, self._suite.name
+        if wanted == used:
+            return
+        sentence = (
+            f"The setting `suite` is {wanted}, for which this device would need a key of another kind; it uses {used}. "
+            "Set that, or enrol a new device."
+        )
+        _log.warning("setting ignored", suite=wanted, cause=sentence)
+        self._tell(notices.SettingIgnored("suite", sentence))
 
     async def _forget_invitation(self) -> None:
         """The first admission: the invitation's secret has done its work."""
@@ -214,6 +242,8 @@ class Device:
             self._tell(notices.Epoch(event.group, event.epoch))
         elif isinstance(event, Repeated):
             self._acknowledge_again(event)
+        elif isinstance(event, ReportsReceipted):
+            self._reporting.receipted(event.report_ids)
         elif isinstance(event, Traced):
             checks = tuple(check.number for check in event.checks)
             self._tell(
@@ -248,6 +278,7 @@ class Device:
         for stream, expired in self._inbox.expired().items():
             self._due.add(stream, expired)
         self._schedule_receipts()
+        self._reporting.begin()
 
     def _acknowledge_again(self, event: Repeated) -> None:
         expired = self._inbox.expired().get(event.stream, [])
@@ -279,18 +310,11 @@ class Device:
 
     def _send_receipts(self) -> None:
         self._receipts = None
-        for link in reversed(self._links):
-            if link.can_acknowledge:
-                for positions in self._due.take(self._inbox.position):
-                    link.acknowledge(positions)
-                return
+        link = self._session()
+        if link is not None:
+            for positions in self._due.take(self._inbox.position):
+                link.acknowledge(positions)
 
-
-_NOT_ADMITTED = frozenset({AlertCode.INVITATION_EXPIRED, AlertCode.INVITATION_USED, AlertCode.REVOKED})
-"""Codes of checks that are only ever applied before the admission or by it. BUSY, CLOCK and MALFORMED may be sent while the
-admission is still under way, and REFUSED (V-090) behind it."""
-
-
-def _refused_for_certain(ending: Ending) -> bool:
-    """Whether the doctor has said, and nobody else can have, that it does not admit this device."""
-    return isinstance(ending, Alerted) and ending.authentic and ending.code in _NOT_ADMITTED
+    def _session(self) -> Link | None:
+        """The newest established session."""
+        return next((link for link in reversed(self._links) if link.in_session), None)

@@ -32,6 +32,7 @@ class ExitCode(IntEnum):
     REVOKED = 7, "the doctor has revoked this device"
     NOT_ENROLLED = 8, "no doctor knows this device; enrol it first"
     UNREACHABLE = 9, "the doctor cannot be reached or is not ready"
+    STORAGE = 10, "this device cannot store or read its data; the last line says more"
 
 
 class Refusal(UserError):

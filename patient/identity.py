@@ -210,6 +210,11 @@ class DeviceHome:
         return self.path / "inbox.db"
 
     @property
+    def outbox_file(self) -> Path:
+        """The database of reports."""
+        return self.path / "outbox.db"
+
+    @property
     def has_identity(self) -> bool:
         """Whether there is an identity."""
         return self.identity_file.exists()

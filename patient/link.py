@@ -18,7 +18,7 @@ from shared.protocol.events import Alerted, Confirmed, Disconnected, Event, Fail
 from shared.protocol.patient_connection import PatientConnection
 from shared.protocol.patient_handshake import Hello
 from shared.protocol.transitions import State
-from shared.wire.messages import Position
+from shared.wire.messages import Position, Report
 from shared.wire.opcodes import DisconnectReason, Opcode
 
 CONNECT_TIMEOUT_S = 10.0
@@ -103,14 +103,20 @@ class Link:
         return self._closed.is_set()
 
     @property
-    def can_acknowledge(self) -> bool:
-        """Whether a RECEIPT can be sent now."""
+    def in_session(self) -> bool:
+        """Whether records can be sent now."""
         return self._stream is not None and self._stream.connection.state is State.ESTABLISHED
 
     def acknowledge(self, positions: Sequence[Position]) -> None:
-        """Send a RECEIPT; only while `can_acknowledge`."""
+        """Send a RECEIPT; only while `in_session`."""
         if self._stream is not None:
             self._stream.connection.acknowledge(positions)
+            self._stream.flush()
+
+    def report(self, report: Report) -> None:
+        """Send a REPORT; only while `in_session`."""
+        if self._stream is not None:
+            self._stream.connection.report(report)
             self._stream.flush()
 
     async def close(self) -> None:

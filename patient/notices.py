@@ -17,6 +17,7 @@ from rich.text import Text
 
 from patient.inbox import StoredMessage
 from patient.text import decoded, moment, readable
+from shared.wire.messages import TargetKind
 
 
 class Notice(msgspec.Struct, frozen=True, tag_field="event"):
@@ -50,7 +51,11 @@ class Epoch(Notice, frozen=True, tag="epoch"):
 
 
 class Message(Notice, frozen=True, tag="message"):
-    """A message has been stored for the first time."""
+    """A message has been stored for the first time.
+
+    `private`: it is for this patient alone. `direct`: it came in a frame of this device's own, as private messages and missed
+    broadcasts do.
+    """
 
     stream: str
     number: int
@@ -58,6 +63,13 @@ class Message(Notice, frozen=True, tag="message"):
     received: str
     body: str
     direct: bool
+    private: bool
+
+
+class ReportKept(Notice, frozen=True, tag="report-kept"):
+    """The doctor has a report; `report` is its id."""
+
+    report: str
 
 
 class Refused(Notice, frozen=True, tag="refused"):
@@ -72,6 +84,13 @@ class Disconnected(Notice, frozen=True, tag="disconnected"):
     """An established session has ended."""
 
     reason: str
+    sentence: str
+
+
+class SettingIgnored(Notice, frozen=True, tag="setting-ignored"):
+    """A setting does not fit this device, which does something else instead."""
+
+    setting: str
     sentence: str
 
 
@@ -102,6 +121,7 @@ def message_notice(stored: StoredMessage) -> Message:
         received=moment(stored.received),
         body=decoded(stored.body or b""),
         direct=stored.direct,
+        private=stored.stream.kind is TargetKind.PATIENT,
     )
 
 
@@ -125,10 +145,12 @@ class Blocks:
         """Show one notice."""
         if isinstance(notice, Message):
             self._show(message_block(notice))
-        elif isinstance(notice, Refused | Waiting | Disconnected):
+        elif isinstance(notice, Refused | Waiting | Disconnected | SettingIgnored):
             self._say(notice.sentence, "red" if isinstance(notice, Refused) else "yellow")
         elif isinstance(notice, Established):
             self._say(f"Connected to doctor {notice.doctor} as {notice.patient} ({notice.suite}).", "green")
+        elif isinstance(notice, ReportKept):
+            self._say(f"The doctor has report {notice.report}.", "green")
         elif isinstance(notice, Enrolled):
             self._show(_enrolled_text(notice))
 
@@ -147,12 +169,9 @@ class Blocks:
 
 def message_block(notice: Message) -> Panel:
     """One message as a block of its own."""
-    note = ""
-    if notice.stream.startswith("patient:"):
-        note = " · for this patient alone"
-    elif notice.direct:
-        note = " · missed at first"  # everybody else had it as a broadcast
-    title = Text(readable(f"{notice.stream} · {notice.created}{note}"), "bold")
+    # What was missed comes in a frame of this device's own as well; everybody else had it as a broadcast.
+    way = " · for this patient alone" if notice.private else " · missed at first" if notice.direct else ""
+    title = Text(readable(f"{notice.stream} · {notice.created}{way}"), "bold")
     return Panel(Text(readable(notice.body)), title=title, title_align="left", expand=False)
 
 

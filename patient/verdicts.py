@@ -57,7 +57,7 @@ EXIT_CODES = {
     Reason.REPLACED: ExitCode.UNEXPECTED,
     Reason.LAGGING: ExitCode.UNREACHABLE,
     Reason.PROTOCOL: ExitCode.UNEXPECTED,
-    Reason.STORAGE: ExitCode.UNEXPECTED,
+    Reason.STORAGE: ExitCode.STORAGE,
 }
 
 FINAL = frozenset({Reason.REVOKED, Reason.RETIRED, Reason.INVITATION_EXPIRED, Reason.INVITATION_USED})
@@ -254,3 +254,13 @@ def _doctor_clock(failed: Failed) -> int | None:
     if failed.clocks is None:
         return None
     return failed.clocks[0] - (VALID_FOR if failed.check is Check.PREKEY_FRESH else 0)
+
+
+_NOT_ADMITTED = frozenset({AlertCode.INVITATION_EXPIRED, AlertCode.INVITATION_USED, AlertCode.REVOKED})
+"""Codes of checks that are only ever applied before the admission or by it. BUSY, CLOCK and MALFORMED may be sent while the
+admission is still under way, and REFUSED (V-090) behind it."""
+
+
+def refused_for_certain(ending: Ending) -> bool:
+    """Whether the doctor has said, and nobody else can have, that it does not admit this device."""
+    return isinstance(ending, Alerted) and ending.authentic and ending.code in _NOT_ADMITTED

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
+from patient import inbox, outbox
 from patient.device import Conditions, Device
 from patient.identity import DeviceHome, create
+from patient.link import Link
 from patient.notices import Notice
 from patient.settings import PatientSettings
 from shared.crypto.suites import suite_by_name
+from shared.storage.sealed import Sealer
 from tests.small_doctor import Happenings, SmallDoctor
 
 N = TypeVar("N", bound=Notice)
@@ -64,3 +68,45 @@ async def device(
         home, home.load(), msgspec.structs.replace(settings, **changes), heard, conditions
     ) as found:
         yield found
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the test of one device needs: its settings, its conditions, and who hears what it tells."""
+
+    settings: PatientSettings
+    heard: Heard
+    conditions: Conditions
+
+    @property
+    def home(self) -> DeviceHome:
+        """Alice's directory."""
+        return DeviceHome(Path(self.settings.state_dir) / "alice")
+
+    def device(self, doctor: SmallDoctor, **changes: Any) -> AbstractAsyncContextManager[Device]:
+        """Alice, not connected yet; a second call comes back with the same device. `changes`: of the settings."""
+        return device(doctor, self.settings, self.heard, self.conditions, **changes)
+
+    @asynccontextmanager
+    async def in_session(self, doctor: SmallDoctor, **changes: Any) -> AsyncIterator[Device]:
+        """Alice with an established session."""
+        async with self.device(doctor, **changes) as alice:
+            await session(alice)
+            yield alice
+
+    def stored(self) -> list[bytes | None]:
+        """The bodies in her inbox."""
+        sealer = Sealer(self.home.load().storage_key, bytes)
+        return [each.body for each in inbox.read(self.home.inbox_file, sealer)]
+
+    def reported(self) -> list[tuple[bytes, bool]]:
+        """The bodies in her outbox, and whether the doctor has them."""
+        sealer = Sealer(self.home.load().storage_key, bytes)
+        return [(each.body, each.kept is not None) for each in outbox.read(self.home.outbox_file, sealer)]
+
+
+async def session(alice: Device) -> Link:
+    """An established session."""
+    link = await alice.connect()
+    assert isinstance(link, Link)
+    return link

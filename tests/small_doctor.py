@@ -1,6 +1,6 @@
 """A doctor that is small and real: the protocol's own connections over loopback sockets, a roster in memory, no database.
 
-What it does with a session is decided by the test: `admit`, `greet` and `skew` are its switches. Nothing here sleeps: `until` waits
+What it does with a session is decided by the test: `admit`, `greet`, `skew` and `keep_reports` are its switches. Nothing here sleeps: `until` waits
 until something has happened that makes a condition true.
 """
 
@@ -22,12 +22,12 @@ from shared.protocol.doctor_connection import DoctorConnection
 from shared.protocol.doctor_handshake import Member, OpenInvitation, Practice, Standing
 from shared.protocol.envelopes import Draft
 from shared.protocol.epochs import Epoch
-from shared.protocol.events import Disconnected, Event, Positioned, Receipted, Verified
+from shared.protocol.events import Disconnected, Event, Positioned, Receipted, Reported, Verified
 from shared.protocol.invitations import DoctorKey, Invitation
 from shared.protocol.prekeys import PrekeyRing
 from shared.protocol.replay import ReplayCache
 from shared.wire.checks import Check
-from shared.wire.messages import Position, SignedMessage, Stream, TargetKind
+from shared.wire.messages import Position, Report, SignedMessage, Stream, TargetKind
 from tests.protocol_bench import FakeDirectory
 
 DAY = 24 * 3600 * SECOND
@@ -74,6 +74,7 @@ class Visit:
         self.events: list[Event] = []
         self.first: tuple[Position, ...] | None = None
         self.receipts: list[tuple[Position, ...]] = []
+        self.reports: list[Report] = []
         self.closed = False
         connection = SkewedConnection(doctor.practice, net.clock())
         connection.skew = doctor.skew
@@ -104,7 +105,20 @@ class Visit:
                 self.doctor.greet(self)
             elif isinstance(event, Receipted):
                 self.receipts.append(event.positions)
+            elif isinstance(event, Reported):
+                self._take_report(event.report)
         self.doctor.changed()
+
+    def receipt(self, *reports: Report) -> None:
+        """Say that these reports are kept."""
+        self.stream.connection.acknowledge_reports([report.report_id for report in reports])
+        self.stream.flush()
+
+    def _take_report(self, report: Report) -> None:
+        self.reports.append(report)
+        if self.doctor.keep_reports:
+            self.doctor.reports.setdefault(report.report_id, report)
+            self.receipt(report)
 
     def _verified(self, event: Verified) -> None:
         self.patient_id = event.patient_id
@@ -161,6 +175,8 @@ class SmallDoctor(Happenings):
         self.cut = False
         self.refuse_with: Check | None = None
         self.skew = 0
+        self.keep_reports = True
+        self.reports: dict[bytes, Report] = {}
         self.greet: Callable[[Visit], None] = self.send_group_key
         self._last: dict[Stream, int] = {}
 

@@ -21,6 +21,7 @@ from shared.errors import LocalError, StorageError
 from shared.storage import schema
 from shared.storage.group_commit import CommitThread, Job
 from shared.storage.keyfile import require_private_file, sync_directory
+from shared.storage.taking_turns import one_at_a_time
 
 T = TypeVar("T")
 
@@ -51,20 +52,25 @@ def open_database(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
         StorageError: it cannot be created or opened, is damaged, has a newer schema, or a migration failed
             (the schema is then that of the last migration that succeeded).
     """
-    _create_private(path)
-    require_private_file(path)
-    with _naming(path):
-        connection = _connect(path)
-        try:
-            _check(connection)
-            _set_durable(connection)
-            pending = schema.pending(connection, migrations)
-            if pending and schema.has_tables(connection):
-                _copy(connection, path.with_name(f"{path.name}.before-v{len(migrations)}"))
-            schema.migrate(connection, migrations, pending)
-        except BaseException:
-            connection.close()
-            raise
+    with one_at_a_time(path):
+        _create_private(path)
+        require_private_file(path)
+        with _naming(path):
+            return _open_for_writing(path, migrations)
+
+
+def _open_for_writing(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
+    connection = _connect(path)
+    try:
+        _check(connection)
+        _set_durable(connection)
+        pending = schema.pending(connection, migrations)
+        if pending and schema.has_tables(connection):
+            _copy(connection, path.with_name(f"{path.name}.before-v{len(migrations)}"))
+        schema.migrate(connection, migrations, pending)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -78,7 +84,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
         StorageError: it does not exist or cannot be opened.
     """
     require_private_file(path)
-    with _naming(path):
+    with one_at_a_time(path), _naming(path):
         connection = _connect(path)
         try:
             connection.execute("PRAGMA query_only=ON")

@@ -9,7 +9,7 @@ import pytest
 from patient.device import Conditions
 from patient.settings import PatientSettings
 from shared import logs
-from tests.patient_bench import Heard, Pauses
+from tests.patient_bench import Bench, Heard, Pauses
 
 
 @pytest.fixture
@@ -34,6 +34,12 @@ def conditions(pauses: Pauses) -> Conditions:
 def settings(tmp_path: Path) -> PatientSettings:
     """Settings below a directory of the test's own."""
     return PatientSettings(state_dir=str(tmp_path / "patients"))
+
+
+@pytest.fixture
+def bench(settings: PatientSettings, heard: Heard, conditions: Conditions) -> Bench:
+    """One device's surroundings."""
+    return Bench(settings, heard, conditions)
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import runpy
@@ -157,6 +158,9 @@ def test_an_image_has_the_sources_only(run: Run, monkeypatch: pytest.MonkeyPatch
         (("run",), "Give the id"),
         (("run", "../x"), "no patient id"),
         (("inbox",), "Give the id"),
+        (("report", "hello"), "Give the id"),
+        (("reports",), "Give the id"),
+        (("report", "hello", "--id", "alice", "--kind", "poem"), "'poem' is not one of"),
         (("walk",), "No such command"),
         (("run", "alice", "--config", "/none.yaml"), "/none.yaml"),
     ],
@@ -179,10 +183,12 @@ def test_a_bad_setting_ends_with_2_and_names_its_place(run: Run, tmp_path: Path)
     assert 'patient.yaml:2: unknown key "suit"; did you mean "suite"?' in err
 
 
-@pytest.mark.parametrize("command", ["run", "inbox"])
-def test_a_device_that_is_not_enrolled_ends_with_8(run: Run, command: str) -> None:
+@pytest.mark.parametrize(
+    "command", [("run", "alice"), ("inbox", "alice"), ("reports", "alice"), ("report", "hi", "--id", "alice")]
+)
+def test_a_device_that_is_not_enrolled_ends_with_8(run: Run, command: tuple[str, ...]) -> None:
     """The sentence says how to enrol."""
-    code, _, err = run(command, "alice")
+    code, _, err = run(*command)
 
     assert code == 8
     assert "telemed-patient enrol" in err
@@ -198,7 +204,7 @@ def test_a_key_file_that_others_can_read_is_refused(run: Run, tmp_path: Path) ->
     assert "chmod 600" in err
 
 
-def test_a_damaged_inbox_ends_with_1_and_one_line(run: Run, tmp_path: Path) -> None:
+def test_a_damaged_inbox_ends_with_10_and_one_line(run: Run, tmp_path: Path) -> None:
     """No traceback for what a person can do something about."""
     home = device(tmp_path)
     fill(home, b"x")
@@ -207,7 +213,7 @@ def test_a_damaged_inbox_ends_with_1_and_one_line(run: Run, tmp_path: Path) -> N
 
     code, _, err = run("inbox", "alice")
 
-    assert code == 1
+    assert code == 10
     assert err.count("\n") == 1
     assert "does not open" in err
 
@@ -251,6 +257,7 @@ def test_the_inbox_as_json_is_one_list(run: Run, tmp_path: Path) -> None:
         "body": "take two",
         "direct": False,
         "expired": False,
+        "private": False,
     }
 
 
@@ -270,7 +277,142 @@ def test_in_a_container_the_inbox_is_that_of_the_running_device(
     assert "mine" in with_session[1]
 
 
+# --- reports
+
+
+def admitted(tmp_path: Path) -> DeviceHome:
+    """A device on the disk that its doctor knows."""
+    home = device(tmp_path)
+    home.save(home.load().admitted())
+    return home
+
+
+def test_a_report_is_kept_and_listed(run: Run, tmp_path: Path) -> None:
+    """Its id is printed; it waits for the doctor."""
+    admitted(tmp_path)
+
+    code, out, _ = run("report", "I feel better", "--id", "alice")
+    vitals = run("report", '{"pulse": 70}', "--id", "alice", "--kind", "vitals", "--json")
+    listed = json.loads(run("reports", "alice", "--json")[1])
+
+    first, second = (each["id"] for each in listed)
+    assert code == 0
+    assert out == f"Report {first} is kept on this device and goes to the doctor with the next session.\n"
+    assert json.loads(vitals[1]) == {"id": second, "state": "waiting"}
+    assert [(each["kind"], each["body"], each["state"], each["kept"]) for each in listed] == [
+        ("reply", "I feel better", "waiting", None),
+        ("vitals", '{"pulse": 70}', "waiting", None),
+    ]
+
+
+def test_a_report_may_come_from_standard_input(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it does not stand in the process list."""
+    admitted(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("between us\n"))
+
+    assert run("report", "-", "--id", "alice")[0] == 0
+    assert "between us" in run("reports", "alice")[1]
+
+
+def test_no_reports_are_said(run: Run, tmp_path: Path) -> None:
+    """Rather than nothing."""
+    device(tmp_path)
+
+    assert run("reports", "alice")[1] == "No reports yet.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((",",), ""),
+        (("",), "has 0 bytes; one has 1 to 32768"),
+        (("x" * 32_769,), "has 32769 bytes; one has 1 to 32768"),
+        (("-",), "has 32769 bytes; one has 1 to 32768"),
+        (("pulse 70", "--kind", "vitals"), "of kind vitals is JSON"),
+        (("\udcff",), "not UTF-8"),
+    ],
+)
+def test_a_report_that_the_doctor_would_not_take_is_refused(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], words: str
+) -> None:
+    """One line, code 2."""
+    admitted(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("x" * 100_000))
+
+    code, out, err = run("report", *arguments, "--id", "alice")
+
+    assert words in err
+    assert (code, bool(out)) == ((2, False) if words else (0, True))
+
+
+def test_a_report_of_a_device_that_is_not_admitted_is_refused(run: Run, tmp_path: Path) -> None:
+    """Were its enrolment refused, the report would go with everything else."""
+    device(tmp_path)
+
+    code, _, err = run("report", "hello", "--id", "alice")
+
+    assert code == 8
+    assert "has not admitted alice yet: start it with `telemed-patient run alice`" in err
+
+
+def test_a_revoked_device_reports_nothing(run: Run, tmp_path: Path) -> None:
+    """It would wait for ever."""
+    admitted(tmp_path).mark_revoked()
+
+    code, _, err = run("report", "hello", "--id", "alice")
+
+    assert code == 7
+    assert "takes no report" in err
+
+
+def test_an_outbox_that_cannot_be_written_ends_with_10(run: Run, tmp_path: Path) -> None:
+    """One line that names it; there is no id."""
+    home = admitted(tmp_path)
+    home.outbox_file.mkdir(0o700)
+
+    code, out, err = run("report", "hello", "--id", "alice")
+    assert (code, out) == (2, "")
+    assert "outbox.db is not a regular file" in err
+
+    home.outbox_file.rmdir()
+    home.outbox_file.write_bytes(b"x" * 5000)
+    home.outbox_file.chmod(0o600)
+    code, out, err = run("report", "hello", "--id", "alice")
+    assert (code, out) == (10, "")
+    assert "outbox.db: file is not a database" in err
+
+
 # --- enrol and run
+
+
+def test_a_running_device_sends_what_a_command_reports(run: Run, tmp_path: Path) -> None:
+    """Two programs, one outbox; the list says since when the doctor has it."""
+
+    async def take_a_report(doctor: SmallDoctor) -> None:
+        await session(doctor, 2)
+        command = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", "import sys; from patient.cli import main; sys.exit(main())"),
+            *("report", "from a command", "--id", "alice", "--json"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        written.append(json.loads((await command.communicate())[0]))
+        await doctor.until(lambda: doctor.reports)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await doctor.until(lambda: doctor.last.goodbye)
+
+    written: list[dict[str, str]] = []
+    with served(take_a_report) as doctor:
+        enrolled = run("enrol", to_text(doctor.invite()))
+        ran = run("run", "alice", "--json")
+
+    (listed,) = json.loads(run("reports", "alice", "--json")[1])
+    assert (enrolled[0], ran[0]) == (0, 0)
+    assert [report_id.hex() for report_id in doctor.reports] == [written[0]["id"]] == [listed["id"]]
+    assert json.loads(ran[1].splitlines()[-1]) == {"event": "report-kept", "report": listed["id"]}
+    assert (listed["state"], bool(listed["kept"])) == ("kept", True)
+    assert "kept by the doctor since" in run("reports", "alice")[1]
 
 
 def test_enrol_then_run_then_stop(run: Run, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from patient.device import Conditions, Device
 from patient.exit_codes import ExitCode
 from patient.identity import DeviceHome
 from patient.link import Link
-from patient.notices import Epoch, Established, Handshake, Message, Refused
+from patient.notices import Epoch, Established, Handshake, Message, Refused, SettingIgnored
 from patient.settings import PatientSettings
 from patient.verdicts import Reason, Verdict
 from shared.errors import StorageError
@@ -91,6 +91,30 @@ def test_every_suite_works(
             assert heard.of(Established)[0].suite == suite
 
     asyncio.run(main())
+
+
+def test_a_suite_that_does_not_fit_the_devices_key_is_not_used_and_that_is_said(
+    settings: PatientSettings, heard: Heard, conditions: Conditions, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The key was made for another algorithm: the device goes on with the suite that it enrolled with."""
+
+    async def main() -> None:
+        wanted = "elgamal-ffdhe3072"
+        async with SmallDoctor() as doctor, device(doctor, settings, heard, conditions):
+            assert heard.of(SettingIgnored) == []
+        async with (
+            SmallDoctor() as doctor,
+            device(doctor, settings, heard, conditions, suite=wanted) as alice,
+        ):
+            (said,) = heard.of(SettingIgnored)
+            assert said.setting == "suite"
+            assert "is elgamal-ffdhe3072" in said.sentence
+            assert "it uses elgamal-p256-mlkem768" in said.sentence
+            assert alice.identity.suite == "elgamal-p256-mlkem768"
+
+    asyncio.run(main())
+
+    assert "setting ignored" in capfd.readouterr().err
 
 
 def test_the_first_admission_erases_the_invitation(

@@ -21,6 +21,7 @@ def test_numbers_stay_what_they_are() -> None:
         "REVOKED": 7,
         "NOT_ENROLLED": 8,
         "UNREACHABLE": 9,
+        "STORAGE": 10,
     }
 
 

@@ -75,9 +75,9 @@ def test_a_handshake_ends_established() -> None:
             established = await link.open(caller.connection)
 
             assert established
-            assert (link.established, link.verifier_sent, link.can_acknowledge) == (True, True, True)
+            assert (link.established, link.verifier_sent, link.in_session) == (True, True, True)
             await link.close()
-            assert (link.closed, link.can_acknowledge, link.ending) == (True, False, None)
+            assert (link.closed, link.in_session, link.ending) == (True, False, None)
             await doctor.until(lambda: doctor.last.goodbye)
             await link.close()
 

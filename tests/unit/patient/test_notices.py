@@ -20,13 +20,15 @@ from patient.notices import (
     Message,
     Notice,
     Refused,
+    ReportKept,
+    SettingIgnored,
     Waiting,
     json_lines,
     message_notice,
 )
 from shared.wire.messages import Stream, TargetKind
 
-MESSAGE = Message("group:everyone", 7, "2027-01-15", "2027-01-15", "take two", False)
+MESSAGE = Message("group:everyone", 7, "2027-01-15", "2027-01-15", "take two", False, False)
 
 
 def as_json(notice: Notice) -> dict[str, object]:
@@ -66,6 +68,11 @@ def as_text(*notices: Notice) -> str:
             {"event": "refused", "code": "revoked", "sentence": "Gone.", "final": True},
         ),
         (Disconnected("cut", "Cut."), {"event": "disconnected", "reason": "cut", "sentence": "Cut."}),
+        (ReportKept("ab" * 16), {"event": "report-kept", "report": "ab" * 16}),
+        (
+            SettingIgnored("suite", "No."),
+            {"event": "setting-ignored", "setting": "suite", "sentence": "No."},
+        ),
     ],
 )
 def test_the_json_is_an_interface(notice: Notice, expected: dict[str, object]) -> None:
@@ -96,23 +103,34 @@ def test_each_message_is_a_block_of_its_own() -> None:
 
 def test_a_body_cannot_leave_its_block() -> None:
     """Control characters are escaped, markup is text."""
-    shown = as_text(Message("group:everyone", 7, "now", "now", "\x1b[2J[bold]x", False))
+    shown = as_text(Message("group:everyone", 7, "now", "now", "\x1b[2J[bold]x", False, False))
 
     assert "\\x1b[2J[bold]x" in shown
     assert "\x1b" not in shown
 
 
-def test_a_message_for_this_patient_alone_says_so() -> None:
-    """A person can tell a private message from a broadcast, and a broadcast from one that it missed at first."""
-    private = as_text(Message("patient:alice", 7, "now", "now", "x", True))
-    again = as_text(Message("group:everyone", 7, "now", "now", "x", True))
-    live = as_text(Message("group:everyone", 7, "now", "now", "x", False))
+@pytest.mark.parametrize(
+    ("stream", "direct", "title"),
+    [
+        ("group:everyone", False, "group:everyone · now ─"),
+        ("group:everyone", True, "group:everyone · now · missed at first ─"),
+        ("patient:alice", True, "patient:alice · now · for this patient alone ─"),
+    ],
+)
+def test_a_person_can_tell_what_is_private(stream: str, direct: bool, title: str) -> None:
+    """A broadcast that was missed comes in a frame of this device's own as well, and is for everyone all the same."""
+    private = stream.startswith("patient:")
 
-    assert "patient:alice · now · for this patient alone" in private
-    assert "missed" not in private
-    assert "group:everyone · now · missed at first" in again
-    assert "alone" not in again
-    assert "group:everyone · now ─" in live
+    assert title in as_text(Message(stream, 7, "now", "now", "take two of them at noon", direct, private))
+
+
+def test_a_program_can_tell_what_is_private() -> None:
+    """By the stream that the doctor signed, not by the frame in which it came."""
+    streams = [Stream(TargetKind.GROUP, "ward"), Stream(TargetKind.PATIENT, "alice")]
+
+    stored = [StoredMessage(stream, 9, 0, 1, True, b"x") for stream in streams]
+
+    assert [as_json(message_notice(each))["private"] for each in stored] == [False, True]
 
 
 def test_a_sentence_is_said_once_while_nothing_changes() -> None:
@@ -120,7 +138,16 @@ def test_a_sentence_is_said_once_while_nothing_changes() -> None:
     refused = Refused("unreachable", "Nobody there.", False)
     established = Established("alice", "doctor", "elgamal-p256", "h:1")
 
-    shown = as_text(refused, refused, established, Waiting("Wait."), Disconnected("cut", "Cut."), refused)
+    shown = as_text(
+        refused,
+        refused,
+        established,
+        Waiting("Wait."),
+        Disconnected("cut", "Cut."),
+        refused,
+        ReportKept("ab" * 16),
+        SettingIgnored("suite", "No."),
+    )
 
     assert shown.splitlines() == [
         "Nobody there.",
@@ -128,6 +155,8 @@ def test_a_sentence_is_said_once_while_nothing_changes() -> None:
         "Wait.",
         "Cut.",
         "Nobody there.",
+        f"The doctor has report {'ab' * 16}.",
+        "No.",
     ]
 
 

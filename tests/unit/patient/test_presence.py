@@ -303,7 +303,7 @@ def test_an_inbox_that_cannot_be_read_is_a_failed_attempt(
                 twice = replace_settings(settings, attempts=2)
                 verdict = await Presence(alice, home, twice, heard, conditions).keep()
 
-            assert (verdict.reason, verdict.code) == (Reason.STORAGE, ExitCode.UNEXPECTED)
+            assert (verdict.reason, verdict.code) == (Reason.STORAGE, ExitCode.STORAGE)
             assert len(heard.of(Refused)) == 2
             assert doctor.visits == []
 

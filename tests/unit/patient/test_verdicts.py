@@ -95,7 +95,7 @@ ENDS: list[tuple[str, Ending, Situation, Reason, ExitCode, bool]] = [
     ),
     ("cut", None, SITUATION, Reason.CUT, ExitCode.UNREACHABLE, False),
     ("unreachable", Unreachable("refused"), SITUATION, Reason.UNREACHABLE, ExitCode.UNREACHABLE, False),
-    ("disk full", InboxFailed("disk full"), SITUATION, Reason.STORAGE, ExitCode.UNEXPECTED, False),
+    ("disk full", InboxFailed("disk full"), SITUATION, Reason.STORAGE, ExitCode.STORAGE, False),
     *(
         (check.number, Failed(check, "x"), SITUATION, reason, code, False)
         for check, reason, code in (

@@ -101,9 +101,7 @@ def test_a_database_that_others_can_read_is_refused(path: Path) -> None:
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     """It is the caller's to make, private."""
-    with pytest.raises(
-        StorageError, match=r"missing/doctor\.db cannot be created: No such file or directory"
-    ):
+    with pytest.raises(StorageError, match=r"missing/doctor\.db cannot be opened: No such file or directory"):
         open_database(tmp_path / "missing" / "doctor.db", MIGRATIONS)
 
 
