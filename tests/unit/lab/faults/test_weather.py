@@ -50,5 +50,5 @@ def test_a_weather_that_nobody_knows_is_answered_with_those_that_there_are() -> 
     """By its name."""
     assert weather_named("fair") == Weather()
     assert {"fair", "clinic-wifi", "rural", "storm"} <= set(WEATHERS)
-    with pytest.raises(UserError, match="no weather 'drizzle'.*rural"):
+    with pytest.raises(UserError, match=r"no weather 'drizzle'.*rural"):
         weather_named("drizzle")
