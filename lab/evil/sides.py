@@ -150,6 +150,7 @@ class DoctorSide(Side):
         connection.address = address
         self.patient_id = ""
         self.admits = admits
+        self.verified: Verified | None = None
         super().__init__(clinic, connection)
 
     @property
@@ -168,9 +169,9 @@ class DoctorSide(Side):
         """Admit, say what was missed, keep receipts and reports."""
         clinic, connection = self.clinic, self.connection
         if isinstance(event, Verified):
-            self.patient_id = event.patient_id
+            self.patient_id, self.verified = event.patient_id, event
             if self.admits:
-                self.admit(event)
+                self.decide()
         elif isinstance(event, Positioned):
             clinic.note(f"a session of {self.patient_id} is established")
             if self._take_receipt(event.positions):
@@ -187,12 +188,13 @@ class DoctorSide(Side):
                 clinic.note(f"a report of {self.patient_id} is stored: {event.report.report_id.hex()}")
             connection.acknowledge_reports([event.report.report_id])
 
-    def admit(self, verified: Verified) -> None:
-        """What follows the roster's transaction."""
-        if self.clinic.admit(verified):
+    def decide(self) -> None:
+        """The roster's transaction is through."""
+        if self.verified is not None and self.clinic.admit(self.verified):
             self.connection.admit(self.clinic.clock.now)
         else:
             self.connection.refuse(Check.ADMISSION, "the last use is gone", self.clinic.clock.now)
+        self._settle()
 
     def send_group_key(self) -> None:
         """Give the member the present epoch."""
