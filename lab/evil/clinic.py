@@ -17,7 +17,7 @@ from shared.protocol import envelopes
 from shared.protocol.clock import SECOND, Instant
 from shared.protocol.cookies import CookieJar
 from shared.protocol.doctor_handshake import Member, OpenInvitation, Practice, Standing
-from shared.protocol.envelopes import Draft, Positions, Reader
+from shared.protocol.envelopes import Draft, Reader
 from shared.protocol.epochs import Epoch
 from shared.protocol.events import Verified
 from shared.protocol.patient_handshake import Enrolment, Identity

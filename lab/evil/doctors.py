@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from lab.evil.clinic import DAY, Clinic
 from lab.evil.letters import BODY, envelope, letter
@@ -66,7 +67,7 @@ def _until(milliseconds: int) -> DoctorLies:
     return DoctorLies(statement=lambda reply: reply._replace(valid_until=reply.valid_until + milliseconds))
 
 
-def _claiming(**changes: object) -> DoctorLies:
+def _claiming(**changes: Any) -> DoctorLies:
     return DoctorLies(claims=lambda claims: claims._replace(**changes))
 
 
@@ -246,9 +247,9 @@ def _epoch(step: int) -> Play:
     return play
 
 
-def _next(peer: Doctor, side: PatientSide, **changes: object) -> wire.Envelope:
+def _next(peer: Doctor, side: PatientSide, **changes: Any) -> wire.Envelope:
     made = envelope(side.clinic, peer.practice.doctor_id, peer.practice.envelope_key, 10, 0)
-    return made._replace(**changes)  # type: ignore[arg-type]
+    return made._replace(**changes)
 
 
 def _truth(peer: Doctor, side: PatientSide) -> wire.SignedMessage:
@@ -274,7 +275,7 @@ def direct(play: Callable[[Doctor, PatientSide], wire.SignedMessage]) -> Play:
     return act
 
 
-def _altered(**changes: object) -> Callable[[Doctor, PatientSide], wire.SignedMessage]:
+def _altered(**changes: Any) -> Callable[[Doctor, PatientSide], wire.SignedMessage]:
     """A message whose envelope says something else, and is signed so."""
     return lambda peer, side: letter(peer.practice.envelope_key, _next(peer, side, **changes))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 from lab.evil.clinic import EVERYONE, Clinic
 from lab.evil.letters import BODY, envelope, letter
@@ -50,13 +51,13 @@ class Ring:
         """A message under the group's key."""
         return self.epoch.broadcast(next(self.sequence), message)
 
-    def forged(self, **changes: object) -> wire.SignedMessage:
+    def forged(self, **changes: Any) -> wire.SignedMessage:
         """The next message as the doctor would write it, but for the signature, and for these changes."""
         doctor_id = self.clinic.practice.doctor_id
         made = envelope(self.clinic, doctor_id, self.forger, self.number + 1, self.number)
         key = self.clinic.envelope_key
         named = made._replace(signing_key=fingerprint(key.algorithm, key.public))
-        return letter(self.forger, named._replace(**changes))  # type: ignore[arg-type]
+        return letter(self.forger, named._replace(**changes))
 
     def truth(self) -> bytes:
         """The doctor's next broadcast."""

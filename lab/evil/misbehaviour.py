@@ -91,6 +91,10 @@ class Deviation(Exception):
     """An experiment did not go as the table says; the text says how."""
 
 
+class Accepted(Deviation):
+    """A lie took effect."""
+
+
 def attempt(misbehaviour: Misbehaviour, seed: int) -> None:
     """Try a misbehaviour once, and its honest counterpart. Raises Deviation."""
     suite = misbehaviour.suites[seed % len(misbehaviour.suites)]
@@ -110,11 +114,11 @@ def _play(misbehaviour: Misbehaviour, suite: Suite, seed: int, *, lie: bool) -> 
     if lie:
         _judge_lie(misbehaviour.answer, attack)
     else:
-        _judge_truth(misbehaviour.answer, attack)
+        _judge_truth(attack)
     witness(clinic, bystander)
 
 
-def _judge_truth(answer: Refusal, attack: Attack) -> None:
+def _judge_truth(attack: Attack) -> None:
     refusals = attack.defender.refusals
     if refusals:
         raise Deviation(f"without the lie it was refused all the same: {_told(refusals)}")
@@ -126,7 +130,7 @@ def _judge_lie(answer: Refusal, attack: Attack) -> None:
     defender = attack.defender
     effects = defender.clinic.effects[attack.mark :]
     if effects:
-        raise Deviation(f"the lie took effect: {'; '.join(effects)}")
+        raise Accepted(f"the lie took effect: {'; '.join(effects)}")
     if answer.how is How.KNOWN:
         if defender.refusals or not defender.established:
             raise Deviation(f"a known number was not just ignored: {_told(defender.refusals)}")
@@ -163,10 +167,7 @@ def witness(clinic: Clinic, bystander: Link) -> None:
     device = bystander.patient.device
     if bystander.doctor.refusals or bystander.patient.refusals or not bystander.up:
         raise Deviation("the session of a bystander did not go on")
-    if not any(
-        effect == f"{BYSTANDER} holds epoch {clinic.epoch.number} of {EVERYONE.name}"
-        for effect in clinic.effects
-    ):
+    if f"{BYSTANDER} holds epoch {clinic.epoch.number} of {EVERYONE.name}" not in clinic.effects:
         bystander = Link(clinic, device).run()
     for message in clinic.owed(BYSTANDER, EVERYONE, bystander.patient.positions[EVERYONE]):
         bystander.doctor.connection.send_direct(0, message)

@@ -6,6 +6,7 @@ import itertools
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from lab.evil.clinic import DAY, Clinic
 from lab.evil.misbehaviour import Act, Attack, Liar, Misbehaviour, fails
@@ -85,7 +86,7 @@ def lie(
     return Misbehaviour(name, liar, does, answer, act, suites, allowed=allowed)
 
 
-def claiming(**changes: object) -> PatientLies:
+def claiming(**changes: Any) -> PatientLies:
     """Other claims."""
     return PatientLies(claims=lambda claims: claims._replace(**changes))
 

@@ -107,9 +107,11 @@ def evil_practice(clinic: Clinic, suite: Suite, doctor_id: str = "mallory-clinic
     return EvilPractice(doctor_id, suite, key, envelope_key)
 
 
-def device_of(clinic: Clinic, practice: EvilPractice, patient_id: str = "alice") -> Device:
+def device_of(
+    clinic: Clinic, practice: EvilPractice, patient_id: str = "alice", *, enrolled: bool = True
+) -> Device:
     """A real patient's device that has pinned a doctor of the second implementation."""
-    made = clinic.device(patient_id, SUITES[SuiteId(practice.suite.number)])
+    made = clinic.device(patient_id, SUITES[SuiteId(practice.suite.number)], enrolled=enrolled)
     own = made.identity.key
     identity = Identity(
         patient_id, own, made.identity.suite, practice.doctor_id, practice.key.public, made.identity.enrolment
@@ -119,12 +121,13 @@ def device_of(clinic: Clinic, practice: EvilPractice, patient_id: str = "alice")
     return Device(identity, reader, made.inbox)
 
 
-def visit(clinic: Clinic, suite: Suite, lies: DoctorLies | None = None) -> tuple[Doctor, PatientSide]:
+def visit(
+    clinic: Clinic, suite: Suite, lies: DoctorLies | None = None, *, enrolled: bool = True
+) -> tuple[Doctor, PatientSide]:
     """A doctor, and the real patient that has called it."""
     practice = evil_practice(clinic, suite)
-    return Doctor(practice, clinic.random, lies or DoctorLies()), PatientSide(
-        clinic, device_of(clinic, practice)
-    )
+    device = device_of(clinic, practice, enrolled=enrolled)
+    return Doctor(practice, clinic.random, lies or DoctorLies()), PatientSide(clinic, device)
 
 
 def receive(peer: Doctor, side: PatientSide) -> bool:
