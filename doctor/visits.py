@@ -190,7 +190,11 @@ class Visit:
         who = self._who()
         if failed.patient_id is not None:
             who["patient"] = failed.patient_id
-        _log.warning("refused", check=check.number, alert=check.alert.name, cause=failed.detail, **who)
+        # Two clocks in milliseconds are hard to compare by eye.
+        skew = {} if failed.clocks is None else {"skew_s": (failed.clocks[0] - failed.clocks[1]) / 1000}
+        _log.warning(
+            "refused", check=check.number, alert=check.alert.name, cause=failed.detail, **who, **skew
+        )
         if "patient" not in who:
             return  # anybody can knock; only what a proven patient did is worth an entry that stays
         if not self._house.entries.spend(who["patient"], clock().elapsed):

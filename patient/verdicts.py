@@ -137,7 +137,8 @@ def _judge_alert(alert: Alerted, at: Situation) -> Verdict:
         reason, sentence = _AUTHENTIC[alert.code]
         return Verdict(reason, sentence.format(at=at))
     if alert.code is AlertCode.CLOCK:
-        return _clocks_differ(alert.peer_clock or None, at)
+        # By the doctor's window, which is not told; this device's own may be wider.
+        return _clocks_differ(alert.peer_clock or None, at, "for the doctor")
     if alert.code is AlertCode.REFUSED:
         return _refused(alert.authentic, at)
     reason, sentence = _HINTS.get(alert.code, _HINTS[AlertCode.MALFORMED])
@@ -215,7 +216,7 @@ def _judge_failure(failed: Failed, at: Situation) -> Verdict:
         )
         return Verdict(Reason.WRONG_DOCTOR, sentence)
     if failed.check in (Check.PREKEY_FRESH, Check.RESPONSE_CLOCK):
-        return _clocks_differ(_doctor_clock(failed), at)
+        return _clocks_differ(_doctor_clock(failed), at, f"at most {at.clock_window_s:g} s here")
     if failed.check is Check.HANDSHAKE_DEADLINE:
         sentence = f"The doctor at {at.address} does not answer in time."
         return Verdict(Reason.UNREACHABLE, sentence)
@@ -238,12 +239,12 @@ def _refused(authentic: bool, at: Situation) -> Verdict:
     return Verdict(Reason.NOT_ENROLLED, sentence)
 
 
-def _clocks_differ(doctor_clock: int | None, at: Situation) -> Verdict:
+def _clocks_differ(doctor_clock: int | None, at: Situation, limit: str) -> Verdict:
     doctors = (
         f"the doctor's {moment(doctor_clock)}" if doctor_clock is not None else "the doctor's is not known"
     )
     sentence = (
-        f"The clocks are too far apart (at most {at.clock_window_s:g} s): this device's shows {moment(at.now)}, {doctors}. "
+        f"The clocks are too far apart ({limit}): this device's shows {moment(at.now)}, {doctors}. "
         "Set the wrong one."
     )
     return Verdict(Reason.CLOCK, sentence)

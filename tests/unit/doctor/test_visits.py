@@ -13,10 +13,12 @@ import pytest
 
 from doctor import door
 from doctor.audit import Action
+from doctor.visits import Visit
 from shared.crypto.suites import DEFAULT_SUITE, SUITES
 from shared.net.stream import clock
 from shared.protocol.events import Confirmed, Failed
 from shared.wire import framing, messages
+from shared.wire.checks import Check
 from shared.wire.framing import HEADER_SIZE
 from shared.wire.messages import Alert, KeyExchange, Position, Stream, TargetKind
 from shared.wire.opcodes import AlertCode, DisconnectReason, Opcode
@@ -609,6 +611,17 @@ async def test_a_good_hello_alone_is_answered(tmp_path: Path) -> None:
         assert head[1] == Opcode.KEY_EXCHANGE_REPLY
         assert LOG.find("refused") == []
         await raw.close()
+
+
+@on_a_loop
+async def test_a_refusal_over_clocks_says_by_how_much_they_differ(tmp_path: Path) -> None:
+    """In seconds, ahead of ours or behind; other refusals have nothing to say about it."""
+    async with running(tmp_path) as doctor:
+        visit = Visit(doctor.house)
+        visit._log_failure(Failed(Check.REQUEST_CLOCK, "both clocks", None, (1_000, 32_000)))
+        visit._log_failure(Failed(Check.REQUEST_OPENS, "no clock", None))
+
+        assert [line.get("skew_s") for line in LOG.find("refused")] == [-31.0, None]
 
 
 @on_a_loop

@@ -154,6 +154,14 @@ def test_a_sealed_clock_alert_tells_both_clocks() -> None:
     assert "the doctor's 2027-01-15T09:00:00.000" in sentence
 
 
+def test_who_found_the_clocks_too_far_apart_is_told() -> None:
+    """The doctor's window is not this device's: naming ours for its refusal would contradict the two times beside it."""
+    assert "45 s" not in judge(authentic(AlertCode.CLOCK, NOW + 31_000), SITUATION).sentence
+    assert "(for the doctor)" in judge(authentic(AlertCode.CLOCK, NOW + 31_000), SITUATION).sentence
+    failed = Failed(Check.RESPONSE_CLOCK, "x", None, (NOW + HOUR, NOW))
+    assert "(at most 45 s here)" in judge(failed, SITUATION).sentence
+
+
 def test_a_clock_alert_in_clear_tells_only_our_own() -> None:
     """A time that anybody can have written is not shown as the doctor's."""
     assert "the doctor's is not known" in judge(hint(AlertCode.CLOCK), SITUATION).sentence
