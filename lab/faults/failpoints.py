@@ -1,0 +1,269 @@
+"""Points at which a program under test ends with kill -9, and the runner that puts one into it.
+
+Law: the shipped program runs unchanged; the lab wraps one function from outside and kills the process at its n-th call, before
+it begins or behind its end. A test resolves every point, so that a refactoring cannot silently leave one behind; that a point was
+really reached, its program says itself, with its last words.
+
+    python -m lab.faults.failpoints doctor accept.committed 3
+    python -m lab.faults.failpoints patient inbox.stored 1 --keys FILE -- bed-1 --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import importlib
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, unique
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lab.faults.keys import KeyRing, recorded
+
+HIT = "failpoint hit"
+NONE = "none"  # run as it is
+
+
+@unique
+class When(Enum):
+    """On which side of the call."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+@unique
+class Errand(Enum):
+    """What has to be going on for a program to come by a point."""
+
+    MESSAGES = "messages"
+    ABSENCE = "absence"  # somebody comes back and is caught up
+    JOIN = "join"
+    REVOKE = "revoke"
+    GROUP = "group"
+    PRIVATE = "private"
+    REPORT = "report"
+    START = "start"
+    TIME = "time"
+
+
+@dataclass(frozen=True, slots=True)
+class Failpoint:
+    """One place in a program.
+
+    Args:
+        name: `area.place`.
+        target: the function, `module:Class.method` or `module:function`.
+        when: before or behind it.
+        errand: what makes the program come by.
+        behind: only calls count before which, since the last that counted, this function was called: `COMMIT` of a transaction in
+            which something particular was done.
+        settings: module constants that are set for this run, so that a timer's work comes soon.
+    """
+
+    name: str
+    target: str
+    when: When
+    errand: Errand
+    behind: str | None = None
+    settings: tuple[tuple[str, float], ...] = ()
+
+
+BEFORE, AFTER = When
+COMMIT = "shared.storage.group_commit:commit_batch"
+_ACCEPT = "doctor.outbox:Outbox.accept"
+_SOON = (("doctor.gateway:HEAD_INTERVAL", 0.2),)
+_M, _A, _J, _R, _G, _P, _REPORT, _START, _TIME = Errand
+
+DOCTOR = (
+    # A message is accepted
+    Failpoint("accept.asked", "doctor.messaging:Messaging.broadcast", BEFORE, _M),
+    Failpoint("accept.in-transaction", _ACCEPT, BEFORE, _M),
+    Failpoint("accept.signed", "shared.protocol.envelopes:sign", AFTER, _M),
+    Failpoint("accept.stored", "doctor.outbox:Outbox._store", AFTER, _M),
+    Failpoint("accept.audited", _ACCEPT, AFTER, _M),
+    Failpoint("accept.answer-stored", "doctor.answers:OnceOnly.carry_out", AFTER, _M, behind=_ACCEPT),
+    Failpoint("accept.committed", COMMIT, AFTER, _M, behind=_ACCEPT),
+    Failpoint("accept.answer", "doctor.messaging:Messaging.broadcast", AFTER, _M),
+    # It goes out
+    Failpoint("send.publish", "doctor.fanout:Fanout.publish", BEFORE, _M),
+    Failpoint("send.sealed", "shared.protocol.epochs:Epoch.seal", AFTER, _M),
+    Failpoint("send.published", "doctor.fanout:Fanout.publish", AFTER, _M),
+    Failpoint("send.write-pass", "doctor.fanout:Fanout._write_pass", BEFORE, _M),
+    Failpoint("send.half-a-pass", "doctor.fanout:Fanout._write_to", AFTER, _M),
+    Failpoint("send.stream-write", "shared.net.stream:Stream.write", BEFORE, _M),
+    Failpoint("send.stream-written", "shared.net.stream:Stream.write", AFTER, _M),
+    # It is caught up
+    Failpoint("catch-up.loaded", "doctor.outbox:Outbox.load", AFTER, _A),
+    Failpoint("catch-up.half-a-batch", "doctor.sessions:Attachment.note_written", AFTER, _A),
+    Failpoint("catch-up.attached", "doctor.fanout:Fanout._attach", AFTER, _A),
+    # It is receipted
+    Failpoint("receipt.taken", "doctor.receipts:Receipts.record", BEFORE, _M),
+    Failpoint("receipt.in-transaction", "doctor.receipts:commit", AFTER, _M),
+    Failpoint("receipt.committed", COMMIT, AFTER, _M, behind="doctor.receipts:commit"),
+    Failpoint("receipt.told", "doctor.receipts:Receipts._written", AFTER, _M),
+    # An epoch begins
+    Failpoint("epoch.due", "doctor.fanout:Fanout.next_epoch", BEFORE, _G),
+    Failpoint("epoch.begun", "doctor.fanout:Fanout.next_epoch", AFTER, _G),
+    Failpoint("epoch.group-key", "doctor.fanout:Fanout._send_group_key", AFTER, _G),
+    Failpoint("epoch.in-transaction", "doctor.gateway:_keep_epoch", BEFORE, _G),
+    Failpoint("epoch.kept", COMMIT, AFTER, _G, behind="doctor.gateway:_keep_epoch"),
+    # A patient joins
+    Failpoint("join.verified", "doctor.visits:Visit._ask_admission", BEFORE, _J),
+    Failpoint("join.in-transaction", "doctor.enrolment:admit", AFTER, _J),
+    Failpoint("join.committed", COMMIT, AFTER, _J, behind="doctor.enrolment:admit"),
+    Failpoint("join.admitted", "doctor.visits:Visit._admitted", AFTER, _J),
+    Failpoint("join.invited", "doctor.enrolment:invite", AFTER, _J),
+    # One is revoked
+    Failpoint("revoke.in-transaction", "doctor.roster:depart", AFTER, _R),
+    Failpoint("revoke.committed", COMMIT, AFTER, _R, behind="doctor.roster:depart"),
+    Failpoint("revoke.cut", "doctor.departures:Departures._departed", AFTER, _R),
+    Failpoint("revoke.journal", "doctor.journal:Journal.append", BEFORE, _R),
+    Failpoint("revoke.journalled", "doctor.journal:Journal.append", AFTER, _R),
+    # The audit's signed head
+    Failpoint("audit.entry", "doctor.audit:append", AFTER, _M),
+    Failpoint("audit.head", "doctor.audit:append_line", BEFORE, _TIME, settings=_SOON),
+    Failpoint("audit.head-written", "doctor.audit:export_head", AFTER, _TIME, settings=_SOON),
+    # It starts
+    Failpoint("start.journal", "doctor.journal:Journal.reconcile", BEFORE, _START),
+    Failpoint("start.loaded", "doctor.fanout:Fanout.load", AFTER, _START),
+)
+
+PATIENT = (
+    Failpoint("identity.save", "patient.identity:DeviceHome.save", BEFORE, _J),
+    Failpoint("identity.saved", "patient.identity:DeviceHome.save", AFTER, _J),
+    Failpoint("handshake.verified", "shared.protocol.patient_handshake:answer_response", AFTER, _A),
+    Failpoint("epoch.held", "shared.protocol.epochs:HeldEpochs.hold", AFTER, _A),
+    Failpoint("inbox.in-transaction", "patient.inbox:_insert", AFTER, _M),
+    Failpoint("inbox.committed", COMMIT, AFTER, _M, behind="patient.inbox:_insert"),
+    Failpoint("inbox.told", "patient.device:Device._applied", AFTER, _M),
+    Failpoint("receipt.send", "patient.device:Device._send_receipts", BEFORE, _M),
+    Failpoint("receipt.sent", "patient.device:Device._send_receipts", AFTER, _M),
+    Failpoint("receipt.noted", "patient.inbox:Inbox.note_receipted", AFTER, _A),
+)
+
+POINTS = {"doctor": {point.name: point for point in DOCTOR}, "patient": {p.name: p for p in PATIENT}}
+
+
+def resolve(target: str) -> tuple[Any, str, Any]:
+    """What a target names: its owner, its name there, and itself.
+
+    Raises:
+        LookupError: there is no such thing, or it is no function.
+    """
+    module, _, path = target.partition(":")
+    *owners, name = path.split(".")
+    try:
+        owner: Any = functools.reduce(getattr, owners, importlib.import_module(module))
+        found = inspect.getattr_static(owner, name)
+    except (ImportError, AttributeError) as error:
+        raise LookupError(f"{target}: {error}") from error
+    if not inspect.isfunction(found):
+        raise LookupError(f"{target} is no function but {type(found).__name__}")
+    return owner, name, found
+
+
+class Trap:
+    """Counts the calls that count, and springs at the n-th.
+
+    Args:
+        point: where.
+        nth: at which call, from 1.
+        spring: what happens then; it does not return.
+    """
+
+    def __init__(self, point: Failpoint, nth: int, spring: Callable[[], None]) -> None:
+        self._point = point
+        self._left = nth
+        self._spring = spring
+        self._armed = point.behind is None
+
+    def set(self) -> None:
+        """Put it into this process."""
+        for name, value in self._point.settings:
+            module, _, constant = name.partition(":")
+            setattr(importlib.import_module(module), constant, value)
+        if self._point.behind is not None:
+            _wrap(self._point.behind, before=lambda: None, after=self._arm)
+        before, after = (
+            (self._count, lambda: None) if self._point.when is BEFORE else (lambda: None, self._count)
+        )
+        _wrap(self._point.target, before, after)
+
+    def _arm(self) -> None:
+        self._armed = True
+
+    def _count(self) -> None:
+        if not self._armed:
+            return
+        self._armed = self._point.behind is None
+        self._left -= 1
+        if self._left == 0:
+            self._spring()
+
+
+def _wrap(target: str, before: Callable[[], None], after: Callable[[], None]) -> None:
+    owner, name, function = resolve(target)
+
+    @functools.wraps(function)
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        before()
+        result = function(*arguments, **options)
+        after()
+        return result
+
+    @functools.wraps(function)
+    async def wrapped_async(*arguments: Any, **options: Any) -> Any:
+        before()
+        result = await function(*arguments, **options)
+        after()
+        return result
+
+    setattr(owner, name, wrapped_async if inspect.iscoroutinefunction(function) else wrapped)
+
+
+def die(name: str, descriptor: int) -> None:
+    """Say where, and end as `kill -9` ends a process: nothing is flushed, closed or tidied up."""
+    os.write(descriptor, b"\n" + msgspec.json.encode({"event": HIT, "at": name}) + b"\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a shipped program with a failpoint in it; returns its exit code where the point is never reached."""
+    parser = argparse.ArgumentParser(prog="python -m lab.faults.failpoints")
+    parser.add_argument("program", choices=sorted(POINTS))
+    parser.add_argument("point", help=f"its name, or {NONE}")
+    parser.add_argument("nth", type=int)
+    parser.add_argument("--keys", type=Path, help="take down the keys that a patient holds in this file")
+    parser.add_argument("rest", nargs="*", help="behind --: the program's own arguments")
+    given = parser.parse_args(arguments)
+    if given.point != NONE:
+        descriptor = 2 if given.program == "doctor" else 1  # where its JSON lines go
+        Trap(POINTS[given.program][given.point], given.nth, lambda: die(given.point, descriptor)).set()
+    with contextlib.ExitStack() as stack:
+        if given.keys is not None:
+            stack.enter_context(recorded(KeyRing(given.keys)))
+        return _run(given.program, given.rest)
+
+
+def _run(program: str, rest: list[str]) -> int:
+    if program == "doctor":
+        from doctor.cli import main as run_doctor
+
+        sys.argv = ["telemed-doctor", "serve", *rest]
+        return run_doctor()
+    from patient.cli import main as run_patient
+
+    return run_patient(["run", *rest])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
