@@ -158,13 +158,17 @@ class Program:
 
     def last_words(self) -> str:
         """The end of what it said, for a person who has to find out why."""
-        other: list[str] = []
-        if self._rest is not None:
-            self._rest.flush()
-            self._rest.seek(0)
-            other = self._rest.read().decode(errors="replace").splitlines()[-10:]
+        other = self.unparsed().decode(errors="replace").splitlines()[-10:]
         lines = [msgspec.json.encode(line).decode() for line in self.lines[-10:]]
         return "\n".join(f"    {line}" for line in [*lines, *other])
+
+    def unparsed(self) -> bytes:
+        """All that it said, on either channel, that was no JSON."""
+        if self._rest is None:
+            return b""
+        self._rest.flush()
+        self._rest.seek(0)
+        return self._rest.read()
 
     def close(self) -> None:
         """Forget what it said that was no JSON."""

@@ -150,8 +150,13 @@ class Clinic:
         """Have a broadcast accepted."""
         return await self.until_accepted("/v1/broadcasts", BroadcastOrder(text, group), BroadcastAnswer)
 
-    async def until_accepted(self, path: str, order: msgspec.Struct | None, kind: type[T]) -> T:
+    async def until_accepted(
+        self, path: str, order: msgspec.Struct | None, kind: type[T], *, delete: bool = False
+    ) -> T:
         """Give an order, again under the same key whenever the doctor was gone before it had answered.
+
+        Args:
+            delete: take away what `path` names, instead of posting `order` to it.
 
         Raises:
             Refused: the doctor said no. ScenarioFailed: it did not come back.
@@ -161,6 +166,8 @@ class Clinic:
             await self._watch.until(self.serving.is_set, f"{path}: waiting for a doctor", PATIENCE)
             life = self.doctor
             try:
+                if delete:
+                    return await self.orders.delete(path, kind, key)
                 return await self.orders.post(path, order, kind, key)
             except NotAnswered:
                 # Only death excuses a doctor that does not answer; then its next life is asked.

@@ -66,6 +66,7 @@ class Failpoint:
         errand: what makes the program come by.
         behind: only calls count before which, since the last that counted, this function was called: `COMMIT` of a transaction in
             which something particular was done.
+        most: how often, at least, one such errand makes the program come by: any of these calls may be the fatal one.
         settings: module constants that are set for this run, so that a timer's work comes soon.
     """
 
@@ -74,6 +75,7 @@ class Failpoint:
     when: When
     errand: Errand
     behind: str | None = None
+    most: int = 1
     settings: tuple[tuple[str, float], ...] = ()
 
 
@@ -85,42 +87,47 @@ _M, _A, _J, _R, _G, _P, _REPORT, _START, _TIME = Errand
 
 DOCTOR = (
     # A message is accepted
-    Failpoint("accept.asked", "doctor.messaging:Messaging.broadcast", BEFORE, _M),
-    Failpoint("accept.in-transaction", _ACCEPT, BEFORE, _M),
-    Failpoint("accept.signed", "shared.protocol.envelopes:sign", AFTER, _M),
-    Failpoint("accept.stored", "doctor.outbox:Outbox._store", AFTER, _M),
-    Failpoint("accept.audited", _ACCEPT, AFTER, _M),
-    Failpoint("accept.answer-stored", "doctor.answers:OnceOnly.carry_out", AFTER, _M, behind=_ACCEPT),
-    Failpoint("accept.committed", COMMIT, AFTER, _M, behind=_ACCEPT),
-    Failpoint("accept.answer", "doctor.messaging:Messaging.broadcast", AFTER, _M),
+    Failpoint("accept.asked", "doctor.messaging:Messaging.broadcast", BEFORE, _M, most=20),
+    Failpoint("accept.in-transaction", _ACCEPT, BEFORE, _M, most=20),
+    Failpoint("accept.signed", "shared.protocol.envelopes:sign", AFTER, _M, most=20),
+    Failpoint("accept.stored", "doctor.outbox:Outbox._store", AFTER, _M, most=20),
+    Failpoint("accept.audited", _ACCEPT, AFTER, _M, most=20),
+    Failpoint(
+        "accept.answer-stored", "doctor.answers:OnceOnly.carry_out", AFTER, _M, behind=_ACCEPT, most=20
+    ),
+    Failpoint("accept.committed", COMMIT, AFTER, _M, behind=_ACCEPT, most=20),
+    Failpoint("accept.answer", "doctor.messaging:Messaging.broadcast", AFTER, _M, most=20),
+    # A private one is
+    Failpoint("private.asked", "doctor.messaging:Messaging.send", BEFORE, _P, most=2),
+    Failpoint("private.answer", "doctor.messaging:Messaging.send", AFTER, _P, most=2),
     # It goes out
-    Failpoint("send.publish", "doctor.fanout:Fanout.publish", BEFORE, _M),
-    Failpoint("send.sealed", "shared.protocol.epochs:Epoch.seal", AFTER, _M),
-    Failpoint("send.published", "doctor.fanout:Fanout.publish", AFTER, _M),
-    Failpoint("send.write-pass", "doctor.fanout:Fanout._write_pass", BEFORE, _M),
-    Failpoint("send.half-a-pass", "doctor.fanout:Fanout._write_to", AFTER, _M),
-    Failpoint("send.stream-write", "shared.net.stream:Stream.write", BEFORE, _M),
-    Failpoint("send.stream-written", "shared.net.stream:Stream.write", AFTER, _M),
+    Failpoint("send.publish", "doctor.fanout:Fanout.publish", BEFORE, _M, most=15),
+    Failpoint("send.sealed", "shared.protocol.epochs:Epoch.seal", AFTER, _M, most=15),
+    Failpoint("send.published", "doctor.fanout:Fanout.publish", AFTER, _M, most=15),
+    Failpoint("send.write-pass", "doctor.fanout:Fanout._write_pass", BEFORE, _M, most=15),
+    Failpoint("send.half-a-pass", "doctor.fanout:Fanout._write_to", AFTER, _M, most=7),
+    Failpoint("send.stream-write", "shared.net.stream:Stream.write", BEFORE, _M, most=15),
+    Failpoint("send.stream-written", "shared.net.stream:Stream.write", AFTER, _M, most=15),
     # It is caught up
-    Failpoint("catch-up.loaded", "doctor.outbox:Outbox.load", AFTER, _A),
-    Failpoint("catch-up.half-a-batch", "doctor.sessions:Attachment.note_written", AFTER, _A),
-    Failpoint("catch-up.attached", "doctor.fanout:Fanout._attach", AFTER, _A),
+    Failpoint("catch-up.loaded", "doctor.outbox:Outbox.load", AFTER, _A, most=8),
+    Failpoint("catch-up.half-a-batch", "doctor.sessions:Attachment.note_written", AFTER, _A, most=8),
+    Failpoint("catch-up.attached", "doctor.fanout:Fanout._attach", AFTER, _A, most=8),
     # It is receipted
-    Failpoint("receipt.taken", "doctor.receipts:Receipts.record", BEFORE, _M),
-    Failpoint("receipt.in-transaction", "doctor.receipts:commit", AFTER, _M),
-    Failpoint("receipt.committed", COMMIT, AFTER, _M, behind="doctor.receipts:commit"),
-    Failpoint("receipt.told", "doctor.receipts:Receipts._written", AFTER, _M),
+    Failpoint("receipt.taken", "doctor.receipts:Receipts.record", BEFORE, _M, most=15),
+    Failpoint("receipt.in-transaction", "doctor.receipts:commit", AFTER, _M, most=15),
+    Failpoint("receipt.committed", COMMIT, AFTER, _M, behind="doctor.receipts:commit", most=15),
+    Failpoint("receipt.told", "doctor.receipts:Receipts._written", AFTER, _M, most=15),
     # An epoch begins
-    Failpoint("epoch.due", "doctor.fanout:Fanout.next_epoch", BEFORE, _G),
-    Failpoint("epoch.begun", "doctor.fanout:Fanout.next_epoch", AFTER, _G),
-    Failpoint("epoch.group-key", "doctor.fanout:Fanout._send_group_key", AFTER, _G),
-    Failpoint("epoch.in-transaction", "doctor.gateway:_keep_epoch", BEFORE, _G),
-    Failpoint("epoch.kept", COMMIT, AFTER, _G, behind="doctor.gateway:_keep_epoch"),
+    Failpoint("epoch.due", "doctor.fanout:Fanout.next_epoch", BEFORE, _G, most=2),
+    Failpoint("epoch.begun", "doctor.fanout:Fanout.next_epoch", AFTER, _G, most=2),
+    Failpoint("epoch.group-key", "doctor.fanout:Fanout._send_group_key", AFTER, _G, most=30),
+    Failpoint("epoch.in-transaction", "doctor.gateway:_keep_epoch", BEFORE, _G, most=2),
+    Failpoint("epoch.kept", COMMIT, AFTER, _G, behind="doctor.gateway:_keep_epoch", most=2),
     # A patient joins
-    Failpoint("join.verified", "doctor.visits:Visit._ask_admission", BEFORE, _J),
-    Failpoint("join.in-transaction", "doctor.enrolment:admit", AFTER, _J),
-    Failpoint("join.committed", COMMIT, AFTER, _J, behind="doctor.enrolment:admit"),
-    Failpoint("join.admitted", "doctor.visits:Visit._admitted", AFTER, _J),
+    Failpoint("join.verified", "doctor.visits:Visit._ask_admission", BEFORE, _J, most=3),
+    Failpoint("join.in-transaction", "doctor.enrolment:admit", AFTER, _J, most=10),
+    Failpoint("join.committed", COMMIT, AFTER, _J, behind="doctor.enrolment:admit", most=10),
+    Failpoint("join.admitted", "doctor.visits:Visit._admitted", AFTER, _J, most=10),
     Failpoint("join.invited", "doctor.enrolment:invite", AFTER, _J),
     # One is revoked
     Failpoint("revoke.in-transaction", "doctor.roster:depart", AFTER, _R),
@@ -129,7 +136,7 @@ DOCTOR = (
     Failpoint("revoke.journal", "doctor.journal:Journal.append", BEFORE, _R),
     Failpoint("revoke.journalled", "doctor.journal:Journal.append", AFTER, _R),
     # The audit's signed head
-    Failpoint("audit.entry", "doctor.audit:append", AFTER, _M),
+    Failpoint("audit.entry", "doctor.audit:append", AFTER, _M, most=20),
     Failpoint("audit.head", "doctor.audit:append_line", BEFORE, _TIME, settings=_SOON),
     Failpoint("audit.head-written", "doctor.audit:export_head", AFTER, _TIME, settings=_SOON),
     # It starts
@@ -141,13 +148,13 @@ PATIENT = (
     Failpoint("identity.save", "patient.identity:DeviceHome.save", BEFORE, _J),
     Failpoint("identity.saved", "patient.identity:DeviceHome.save", AFTER, _J),
     Failpoint("handshake.verified", "shared.protocol.patient_handshake:answer_response", AFTER, _A),
-    Failpoint("epoch.held", "shared.protocol.epochs:HeldEpochs.hold", AFTER, _A),
-    Failpoint("inbox.in-transaction", "patient.inbox:_insert", AFTER, _M),
+    Failpoint("epoch.held", "shared.protocol.epochs:HeldEpochs.hold", AFTER, _A, most=2),
+    Failpoint("inbox.in-transaction", "patient.inbox:_insert", AFTER, _M, most=4),
     Failpoint("inbox.committed", COMMIT, AFTER, _M, behind="patient.inbox:_insert"),
     Failpoint("inbox.told", "patient.device:Device._applied", AFTER, _M),
-    Failpoint("receipt.send", "patient.device:Device._send_receipts", BEFORE, _M),
-    Failpoint("receipt.sent", "patient.device:Device._send_receipts", AFTER, _M),
-    Failpoint("receipt.noted", "patient.inbox:Inbox.note_receipted", AFTER, _A),
+    Failpoint("receipt.send", "patient.device:Device._send_receipts", BEFORE, _M, most=15),
+    Failpoint("receipt.sent", "patient.device:Device._send_receipts", AFTER, _M, most=15),
+    Failpoint("receipt.noted", "patient.inbox:Inbox.note_receipted", AFTER, _A, most=15),
 )
 
 POINTS = {"doctor": {point.name: point for point in DOCTOR}, "patient": {p.name: p for p in PATIENT}}
