@@ -19,7 +19,7 @@ from litestar import Litestar, Request, Response, delete, get, post
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
-from litestar.exceptions import HTTPException, NotAuthorizedException
+from litestar.exceptions import ClientException, HTTPException, NotAuthorizedException
 from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -55,6 +55,17 @@ from shared.storage.keyfile import private_directory, write_private
 SOCKET_PATH_LIMIT = 107  # bytes; Linux, unix(7), less the final zero
 
 _log = get_logger("api")
+
+
+class _TextRequest(Request[None, None, State]):
+    """A request whose body, where it is no text, is the asker's mistake: Litestar would take it for ours."""
+
+    async def json(self) -> object:
+        """The body's JSON."""
+        try:
+            return await super().json()
+        except UnicodeDecodeError as error:
+            raise ClientException("The body is not UTF-8 text.") from error
 
 
 async def _origin(
@@ -217,6 +228,7 @@ def create_app(gateway: Gateway, token: str) -> Litestar:
             # The JSON alone: the interactive pages load scripts from elsewhere.
             render_plugins=[JsonRenderPlugin(path="/openapi.json")],
         ),
+        request_class=_TextRequest,
         request_max_body_size=256 * 1024,
         debug=False,
         logging_config=None,

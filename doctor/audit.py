@@ -167,6 +167,8 @@ def verify(db: sqlite3.Connection, directory: Path, public_key: bytes, algorithm
         entries += 1
         if sequence != entries:
             return Verdict(entries - 1, 0, entries, f"entry {entries} is missing")
+        if not 0 <= time < 2**64:  # no time that `append` could have hashed
+            return Verdict(entries - 1, 0, sequence, f"entry {sequence} was changed")
         previous = entry_hash(previous, sequence, time, (actor, action, subject, detail))
         if previous != stored:
             return Verdict(entries - 1, 0, sequence, f"entry {sequence} was changed")
@@ -208,7 +210,7 @@ def _read_heads(path: Path) -> list[Head]:
     for number, line in enumerate(read_lines(path), start=1):
         try:
             heads.append(msgspec.json.decode(line, type=Head))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StorageError(f"{path}, line {number}, is damaged: {error}") from error
     return heads
 

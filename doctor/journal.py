@@ -56,5 +56,5 @@ class Journal:
         # A line that a crash has torn is not among them; its revocation is in the database and is noted again.
         try:
             return {msgspec.json.decode(line, type=Revocation).revoked for line in read_lines(self._path)}
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StorageError(f"{self._path} is damaged: {error}") from error

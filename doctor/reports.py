@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from shared.storage import cells
 from shared.storage.sealed import Sealer
 from shared.wire.messages import Report, ReportKind
 
@@ -48,7 +49,7 @@ class Reports:
         """The newest reports of a patient, newest first.
 
         Raises:
-            StorageError: a body does not open.
+            StorageError: a body does not open, or its kind is none.
         """
         rows = db.execute(
             "SELECT patient_id, report_id, kind, created, received, body FROM reports"
@@ -61,7 +62,8 @@ class Reports:
         self, patient_id: str, report_id: bytes, kind: int, created: int, received: int, sealed: bytes
     ) -> StoredReport:
         body = self._sealer.open("reports", "body", _row(patient_id, report_id), sealed)
-        return StoredReport(patient_id, report_id, ReportKind(kind), created, received, body)
+        known = cells.member(ReportKind, kind, "reports", "kind", f"{patient_id}/{report_id.hex()}")
+        return StoredReport(patient_id, report_id, known, created, received, body)
 
 
 def _row(patient_id: str, report_id: bytes) -> bytes:

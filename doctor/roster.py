@@ -16,6 +16,7 @@ from doctor.streams import Leave
 from shared.crypto.signatures import Algorithm, fingerprint
 from shared.errors import UserError
 from shared.protocol.doctor_handshake import Member, OpenInvitation, Standing
+from shared.storage import cells
 from shared.storage.sealed import Sealer
 from shared.wire.messages import TargetKind
 
@@ -58,9 +59,13 @@ class Roster:
         return len(self._members)
 
     def load(self, db: sqlite3.Connection, sealer: Sealer) -> None:
-        """Read everything that was committed."""
+        """Read everything that was committed.
+
+        Raises:
+            StorageError: a row is damaged, or a secret does not open; names it.
+        """
         for row in db.execute("SELECT patient_id, algorithm, public_key, standing FROM patients"):
-            self.put(Member(row[0], Algorithm(row[1]), row[2], Standing(row[3])))
+            self.put(_member(*row))
         rows = db.execute(
             "SELECT invitation_id, secret, expires, uses_left, patient_id FROM invitations WHERE secret IS NOT NULL"
         )
@@ -100,6 +105,15 @@ class Roster:
             self._invitations[invitation_id] = dataclasses.replace(invitation, uses_left=uses_left)
 
 
+def _member(patient_id: str, algorithm: int, public_key: bytes, standing: str) -> Member:
+    known = cells.member(Algorithm, algorithm, "patients", "algorithm", patient_id)
+    return Member(patient_id, known, public_key, _standing(patient_id, standing))
+
+
+def _standing(patient_id: str, value: str) -> Standing:
+    return cells.member(Standing, value, "patients", "standing", patient_id)
+
+
 def depart(db: sqlite3.Connection, patient_id: str, standing: Standing, now: int, actor: str) -> Departure:
     """Revoke or retire a patient, inside the caller's transaction.
 
@@ -121,7 +135,7 @@ def depart(db: sqlite3.Connection, patient_id: str, standing: Standing, now: int
         # The revoked device still knows the secret of the invitation it came by.
         voided = (row[3],)
         db.execute("UPDATE invitations SET secret = NULL, uses_left = 0 WHERE invitation_id = ?", voided)
-    departure = Departure(Member(patient_id, Algorithm(row[0]), row[1], standing), leaves, voided)
+    departure = Departure(_member(patient_id, row[0], row[1], standing.value), leaves, voided)
     action = Action.REVOKED if standing is Standing.REVOKED else Action.RETIRED
     audit.append(db, now, actor, action, patient_id, f"groups {' '.join(departure.groups)}")
     return departure
@@ -154,6 +168,8 @@ def list_patients(db: sqlite3.Connection) -> list[Patient]:
         "SELECT patient_id, fingerprint, standing, enrolled_at, last_seen FROM patients ORDER BY patient_id"
     )
     return [
-        Patient(row[0], row[1], Standing(row[2]), row[3], row[4], tuple(sorted(current.get(row[0], ()))))
+        Patient(
+            row[0], row[1], _standing(row[0], row[2]), row[3], row[4], tuple(sorted(current.get(row[0], ())))
+        )
         for row in rows
     ]

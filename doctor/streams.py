@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from shared.errors import StorageError
 from shared.wire.messages import Stream, TargetKind
 
 
@@ -62,9 +63,18 @@ def of_patient(patient_id: str) -> Stream:
 
 
 def parse(text: str) -> Stream:
-    """The stream of a stored name, which is `str(stream)`."""
+    """The stream of a stored name, which is `str(stream)`.
+
+    Raises:
+        StorageError: the name is damaged.
+    """
     kind, _, name = text.partition(":")
-    return Stream(TargetKind[kind.upper()], name)
+    for known in TargetKind:
+        if kind == known.name.lower():
+            return Stream(known, name)
+    raise StorageError(
+        f"streams: {text!r} names no stream, it is damaged; restore the database from a backup"
+    )
 
 
 def create(db: sqlite3.Connection, stream: Stream) -> None:

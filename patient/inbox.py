@@ -24,6 +24,7 @@ from shared.errors import StorageError
 from shared.logs import get_logger
 from shared.protocol.envelopes import Positions
 from shared.protocol.events import MessageReceived
+from shared.storage import cells
 from shared.storage.sealed import Sealer
 from shared.storage.sqlite import Writer, open_reader
 from shared.wire.messages import Position, Stream, TargetKind
@@ -214,7 +215,7 @@ def read(path: Path, sealer: Sealer) -> list[StoredMessage]:
             raise StorageError(f"{path} cannot be read: {error}") from error
     messages = []
     for kind, name, number, created, received, direct, sealed in rows:
-        stream = Stream(TargetKind(kind), name)
+        stream = _stream(kind, name)
         body = None if sealed is None else sealer.open("messages", "body", _row(stream, number), sealed)
         messages.append(StoredMessage(stream, number, created, received, bool(direct), body))
     return messages
@@ -228,8 +229,8 @@ def _read_positions(connection: sqlite3.Connection) -> tuple[dict[Stream, int], 
         "SELECT kind, name, number FROM positions JOIN messages USING (kind, name)"
         " WHERE number > receipted AND body IS NULL ORDER BY number"
     ):
-        expired.setdefault(Stream(TargetKind(kind), name), []).append(number)
-    return {Stream(TargetKind(kind), name): last for kind, name, last in rows}, expired
+        expired.setdefault(_stream(kind, name), []).append(number)
+    return {_stream(kind, name): last for kind, name, last in rows}, expired
 
 
 def _write_receipted(connection: sqlite3.Connection, rows: list[tuple[int, int, str]]) -> None:
@@ -270,6 +271,10 @@ def _insert(connection: sqlite3.Connection, message: StoredMessage, sealed: byte
             sealed,
         ),
     )
+
+
+def _stream(kind: int, name: str) -> Stream:
+    return Stream(cells.member(TargetKind, kind, "messages or positions", "kind", name), name)
 
 
 def _row(stream: Stream, number: int) -> bytes:

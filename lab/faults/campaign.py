@@ -20,10 +20,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from lab.faults.row import OnProgress, Result, Row, Scale, Size, Tally, Trial, result
-from lab.faults.rows import evil_peer, kills, partitions, weather
+from lab.faults.rows import evil_peer, fuzz, kills, partitions, weather
 from shared.errors import UserError
 
-ROWS: tuple[Row, ...] = (*kills.ROWS, evil_peer.ROW, partitions.ROW, weather.ROW)
+ROWS: tuple[Row, ...] = (
+    *kills.ROWS,
+    evil_peer.ROW,
+    partitions.ROW,
+    weather.ROW,
+    fuzz.ROW,
+)
 
 
 @dataclass(frozen=True, slots=True)

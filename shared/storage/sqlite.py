@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from shared.errors import LocalError, StorageError
-from shared.storage import schema
+from shared.storage import cells, schema
 from shared.storage.group_commit import CommitThread, Job
 from shared.storage.keyfile import require_private_file, sync_directory
 from shared.storage.taking_turns import one_at_a_time
@@ -261,7 +261,9 @@ def _create_private(path: Path) -> None:
 def _connect(path: Path) -> sqlite3.Connection:
     # mode=rw: a file that vanished meanwhile is an error, not a new empty database.
     uri = f"{path.absolute().as_uri()}?mode=rw"
-    return sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+    connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+    connection.text_factory = cells.text
+    return connection
 
 
 def _check(connection: sqlite3.Connection) -> None:

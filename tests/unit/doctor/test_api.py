@@ -223,6 +223,20 @@ async def test_each_order_is_carried_out_once_for_its_key(tmp_path: Path) -> Non
 
 
 @on_a_loop
+async def test_a_body_that_is_no_text_is_the_askers_mistake(tmp_path: Path) -> None:
+    """Bytes that are no UTF-8, in a value and in a name: 400 and a readable text, and nothing in our log."""
+    async with serving(tmp_path) as it:
+        for body in (b'{"text":"\xff"}', b'{"te\xffxt":"noon"}', b"\xff"):
+            answer = await it.http.post(
+                "/v1/broadcasts", content=body, headers={"Content-Type": "application/json"}
+            )
+
+            assert answer.status_code == 400
+            assert answer.json()["error"]
+        assert LOG.find("request failed") == []
+
+
+@on_a_loop
 async def test_a_repeated_key_in_parallel_is_one_order(tmp_path: Path) -> None:
     """However close together they come."""
     async with serving(tmp_path) as it:

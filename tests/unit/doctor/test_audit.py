@@ -65,6 +65,7 @@ def swap(db: sqlite3.Connection) -> None:
 
 
 EDITS: dict[str, tuple[str, int, str]] = {
+    "impossible time": ("UPDATE audit SET time = -1 WHERE sequence = 3", 3, "was changed"),
     "time": ("UPDATE audit SET time = time + 1 WHERE sequence = 3", 3, "was changed"),
     "actor": ("UPDATE audit SET actor = 'nobody' WHERE sequence = 3", 3, "was changed"),
     "action": ("UPDATE audit SET action = 'retired' WHERE sequence = 3", 3, "was changed"),
@@ -236,10 +237,13 @@ def test_a_head_that_cannot_be_read_is_damage_named_by_line(
         judge(db, tmp_path)
 
 
-def test_a_damaged_whole_last_line_is_no_torn_line(db: sqlite3.Connection, tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", [b"rubbish", b'{"sequence":1,"hash":"\xff"}'], ids=["no JSON", "no UTF-8"])
+def test_a_damaged_whole_last_line_is_no_torn_line(
+    db: sqlite3.Connection, tmp_path: Path, line: bytes
+) -> None:
     """A crash leaves a line without its end; a line that has one was damaged."""
     fill(db)
-    (tmp_path / HEADS_FILE).write_bytes(b"rubbish\n")
+    (tmp_path / HEADS_FILE).write_bytes(line + b"\n")
 
     with pytest.raises(StorageError, match="line 1, is damaged"):
         judge(db, tmp_path)

@@ -6,7 +6,7 @@ import pytest
 
 from doctor import groups, streams
 from doctor.streams import Join, Leave, Membership
-from shared.errors import UserError
+from shared.errors import StorageError, UserError
 from shared.protocol.doctor_handshake import Standing
 from tests.doctor_bench import EVERYONE, Books
 
@@ -162,3 +162,10 @@ def test_listing_shows_current_members(ward: Books) -> None:
         ("everyone", ("anna", "bert")),
         ("ward", ("anna",)),
     ]
+
+
+@pytest.mark.parametrize("name", ["ward", "herd:anna", ":", ""])
+def test_a_damaged_stream_name_is_refused_by_name(name: str) -> None:
+    """It is none of a group's nor of a patient's."""
+    with pytest.raises(StorageError, match="names no stream"):
+        streams.parse(name)

@@ -76,9 +76,12 @@ def test_a_torn_line_is_written_again_whole(db: sqlite3.Connection, tmp_path: Pa
     assert len(lines(tmp_path)) == 3
 
 
-def test_a_damaged_journal_is_named(db: sqlite3.Connection, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "line", [b'{"time":"never","revoked":3}', b'{"time":1,"revoked":"\xff"}'], ids=["other types", "no UTF-8"]
+)
+def test_a_damaged_journal_is_named(db: sqlite3.Connection, tmp_path: Path, line: bytes) -> None:
     """A whole line that says nothing is not what a crash leaves."""
-    (tmp_path / JOURNAL_FILE).write_bytes(b'{"time":"never","revoked":3}\n')
+    (tmp_path / JOURNAL_FILE).write_bytes(line + b"\n")
 
     with pytest.raises(StorageError, match=f"{JOURNAL_FILE} is damaged"):
         Journal(tmp_path).reconcile(db, NOW)

@@ -120,3 +120,18 @@ async def test_reports_of_nobody_are_refused_in_words(tmp_path: Path) -> None:
         await doctor.writer.submit(lambda db: db.execute("UPDATE reports SET body = zeroblob(40)"))
         with pytest.raises(StorageError, match=r"reports\.body"):
             reported(doctor, "anna")
+
+
+@on_a_loop
+async def test_a_damaged_kind_is_named(tmp_path: Path) -> None:
+    """Not a traceback, and not another kind."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        send(anna, HELLO)
+        await anna.until(lambda it: receipted(it) == [HELLO.report_id])
+        await doctor.house.writer.submit(lambda db: db.execute("UPDATE reports SET kind = 9").rowcount)
+
+        with pytest.raises(
+            StorageError, match=f"reports.kind of row anna/{HELLO.report_id.hex()} is damaged"
+        ):
+            reported(doctor, "anna")

@@ -122,6 +122,22 @@ def test_another_storage_key_opens_no_invitation(books: Books) -> None:
         Roster().load(books.db, Sealer(bytes(32), books.random))
 
 
+@pytest.mark.parametrize(
+    ("column", "value"), [("algorithm", 99), ("standing", "unheard-of"), ("standing", "")]
+)
+def test_a_damaged_row_is_named(books: Books, column: str, value: object) -> None:
+    """At the start, in the list and at a departure: never a traceback."""
+    books.enrol("anna")
+    books.db.execute("PRAGMA ignore_check_constraints = ON")
+    books.db.execute(f"UPDATE patients SET {column} = ?", (value,))
+
+    with pytest.raises(StorageError, match=f"patients.{column} of row anna is damaged"):
+        load(books)
+    if column == "standing":
+        with pytest.raises(StorageError, match="damaged"):
+            roster.list_patients(books.db)
+
+
 def test_an_invitation_without_uses_stays_known_in_memory(books: Books) -> None:
     """Who proves its secret is told why it is refused; one never seen changes nothing."""
     waiting = books.invite("bert")

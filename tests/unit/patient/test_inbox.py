@@ -290,3 +290,16 @@ def test_an_inbox_of_the_first_release_is_read(path: Path) -> None:
 
     assert watched.inbox.expired() == {EVERYONE: [7]}
     assert watched.inbox.position(EVERYONE) == 8
+
+
+def test_a_damaged_kind_of_stream_is_named(path: Path) -> None:
+    """Where positions are read at the start, and where the messages are shown."""
+    using(path, lambda it: it.inbox.store(received(1), NOW))
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("UPDATE positions SET kind = 7")
+        db.execute("UPDATE messages SET kind = 7")
+
+    with pytest.raises(StorageError, match="kind of row everyone is damaged"):
+        using(path, lambda it: None)
+    with pytest.raises(StorageError, match="kind of row everyone is damaged"):
+        inbox.read(path, SEALER)
