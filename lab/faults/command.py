@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from lab.faults import record
-from lab.faults.campaign import ROWS, Overrides, run_rows, select, table
+from lab.faults.campaign import ROWS, Overrides, describe, run_rows, select
 from lab.faults.row import Size
 from lab.processes import ScenarioFailed
 from shared import logs
@@ -59,7 +59,7 @@ def faults(
 
 def _list(console: Console, as_json: bool) -> None:
     if not as_json:
-        console.print(table(ROWS))
+        describe(ROWS, console)
         return
     for row in ROWS:
         line = {
