@@ -16,8 +16,8 @@ import msgspec
 import uvloop
 from rich.console import Console
 from rich.markup import escape
-from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from lab.faults.row import OnProgress, Result, Row, Scale, Size, Tally, Trial, result
 from lab.faults.rows import evil_peer, fuzz, kills, partitions, weather
@@ -126,12 +126,11 @@ def describe(rows: Sequence[Row], console: Console) -> None:
     """What there is to run, for people: a few lines a row, which fit any terminal."""
     for row in rows:
         console.print(f"[bold]{row.name}[/] [dim]{row.threat}[/]", highlight=False)
-        for what, text in (
-            ("is done", row.title),
-            ("must hold", row.passes),
-            ("sizes", f"CI {extent(row.ci)}; release {extent(row.release)}"),
-        ):
-            console.print(Padding(f"[dim]{what:<10}[/] {escape(text)}", (0, 0, 0, 2)), highlight=False)
+        lines = Table.grid("", "", padding=(0, 1))
+        lines.add_row("[dim]  is done[/]", escape(row.title))
+        lines.add_row("[dim]  must hold[/]", escape(row.passes))
+        lines.add_row("[dim]  sizes[/]", f"CI {extent(row.ci)}; release {extent(row.release)}")
+        console.print(lines, highlight=False)
 
 
 def extent(scale: Scale) -> str:
