@@ -101,8 +101,18 @@ class ReportAnswer(Answer, frozen=True):
     body: str
 
 
+class ForgottenAnswer(Answer, frozen=True):
+    """So many reports of a patient were erased."""
+
+    patient: str
+    reports: int
+
+
 class PatientAnswer(Answer, frozen=True):
-    """One patient. `state`: established, connecting, away, retired or revoked; times in milliseconds since the epoch."""
+    """One patient. `state`: established, connecting, away, retired or revoked; times in milliseconds since the epoch.
+
+    `trouble`: the latest cause, with its time, for which something could not be delivered, since the doctor's start.
+    """
 
     patient: str
     state: str
@@ -113,14 +123,20 @@ class PatientAnswer(Answer, frozen=True):
     address: str | None
     enrolled_at: int
     last_seen: int
+    trouble: str | None
 
 
 class DepartureAnswer(Answer, frozen=True):
-    """A patient that was revoked or retired, and the groups whose epoch began anew for it."""
+    """A patient that was revoked or retired, and the groups whose epoch began anew for it.
+
+    `excluded_in_ms`: from the order's start until whatever is accepted goes out under keys that the patient never held; null
+    where an answer from before the doctor's last start is repeated.
+    """
 
     patient: str
     standing: str
     groups: list[str]
+    excluded_in_ms: int | None = None
 
 
 class GroupOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -23,13 +23,14 @@ from litestar.exceptions import ClientException, HTTPException, NotAuthorizedExc
 from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.params import FromPath, HeaderParameter, JSONBody
+from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
 
 from doctor.answers import (
     AuditAnswer,
     BroadcastAnswer,
     BroadcastOrder,
     DepartureAnswer,
+    ForgottenAnswer,
     GroupAnswer,
     GroupOrder,
     HealthAnswer,
@@ -129,6 +130,14 @@ async def list_reports(patient: FromPath[str], commands: Orders) -> list[ReportA
     return commands.reports(patient)
 
 
+@delete("/v1/patients/{patient:str}/reports", status_code=200)
+async def forget_reports(
+    patient: FromPath[str], before: FromQuery[int], commands: Orders, origin: From
+) -> ForgottenAnswer:
+    """Erase what a patient reported, as far as it was received before a time in milliseconds since the epoch."""
+    return await commands.forget_reports(patient, before, origin)
+
+
 @get("/v1/groups")
 async def list_groups(commands: Orders) -> list[GroupAnswer]:
     """All groups."""
@@ -183,6 +192,7 @@ HANDLERS = [
     list_receipts,
     list_patients,
     list_reports,
+    forget_reports,
     send,
     revoke,
     retire,

@@ -47,6 +47,7 @@ class Action(Enum):
     EPOCH_BEGUN = "epoch-begun"
     BROADCAST_ACCEPTED = "broadcast-accepted"
     MESSAGE_ACCEPTED = "message-accepted"
+    REPORTS_FORGOTTEN = "reports-forgotten"
     REPLACED_OFTEN = "replaced-often"
     RECEIPT_IMPOSSIBLE = "receipt-impossible"
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
+from doctor import messages_cli
 from doctor.answers import (
     AuditAnswer,
-    BroadcastAnswer,
-    BroadcastOrder,
     DepartureAnswer,
     GroupAnswer,
     GroupOrder,
@@ -25,17 +25,12 @@ from doctor.answers import (
     InviteOrder,
     MemberAnswer,
     MemberOrder,
-    MessageAnswer,
-    MessageOrder,
     PatientAnswer,
-    ReceiptAnswer,
-    ReportAnswer,
 )
 from doctor.client import DoctorUnreachable
 from doctor.console import CONSOLE, AsJson, Configured, calling, part, show_answer, show_table, time_text
 from shared import logs
 from shared.errors import ConfigError, StorageError, TelemedError, UserError
-from shared.wire.messages import BODY_LIMIT
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, help=__doc__, rich_markup_mode=None)
 groups_app = typer.Typer(no_args_is_help=True, help="Groups and their members.")
@@ -149,87 +144,18 @@ def patients(as_json: AsJson = False) -> None:
         for p in found
     ]
     columns = ["patient", "state", "groups:epoch", "suite", "last admitted", "fingerprint"]
-    show_answer(found, as_json, lambda: show_table(f"{len(found)} patients", columns, rows))
-
-
-Body = Annotated[str, typer.Argument(help="The message; '-' reads it from standard input.")]
-Expires = Annotated[
-    float | None,
-    typer.Option(
-        "--expires", metavar="HOURS", min=0, help="How long it may be shown; default as configured."
-    ),
-]
-
-
-def _read(text: str) -> str:
-    """The message as it was given, or from standard input."""
-    try:
-        text = sys.stdin.read() if text == "-" else text
-        size = len(text.encode())
-    except UnicodeError:
-        raise typer.BadParameter("the message is not UTF-8 text") from None
-    if not 1 <= size <= BODY_LIMIT:
-        raise typer.BadParameter(f"a message has 1 to {BODY_LIMIT} bytes; this one has {size}")
-    return text
-
-
-@app.command()
-def broadcast(
-    text: Body,
-    group: Annotated[str, typer.Option("--group", help="Who is to read it.")] = "everyone",
-    expires: Expires = None,
-    as_json: AsJson = False,
-) -> None:
-    """Send TEXT to everyone in a group. When this returns, the message is on the disk."""
-    order = BroadcastOrder(_read(text), group, expires)
-    with calling() as client:
-        answer = client.post("/v1/broadcasts", order, BroadcastAnswer)
 
     def show() -> None:
-        CONSOLE.print(f"Accepted for {answer.recipients} patients in {answer.group}. Its receipts:")
-        sys.stdout.write(f"telemed-doctor receipts {answer.id}\n")
+        show_table(f"{len(found)} patients", columns, rows)
+        for each in found:
+            if each.trouble is not None:
+                CONSOLE.print(Text(f"{each.patient}: {logs.plain(each.trouble)}", "yellow"), soft_wrap=True)
 
-    show_answer(answer, as_json, show)
-
-
-@app.command()
-def send(patient: str, text: Body, expires: Expires = None, as_json: AsJson = False) -> None:
-    """Send TEXT to one PATIENT alone. When this returns, the message is on the disk."""
-    order = MessageOrder(_read(text), expires)
-    with calling() as client:
-        answer = client.post(f"/v1/patients/{part(patient)}/messages", order, MessageAnswer)
-
-    def show() -> None:
-        CONSOLE.print(f"Accepted for {answer.patient} alone. Its receipt:")
-        sys.stdout.write(f"telemed-doctor receipts {answer.id}\n")
-
-    show_answer(answer, as_json, show)
+    show_answer(found, as_json, show)
 
 
-@app.command()
-def receipts(
-    message: Annotated[str, typer.Argument(help="The id that `broadcast` or `send` printed.")],
-    as_json: AsJson = False,
-) -> None:
-    """Show what became of a message, for each recipient."""
-    with calling() as client:
-        found = client.get(f"/v1/broadcasts/{part(message)}/receipts", list[ReceiptAnswer])
-    done = sum(receipt.state == "delivered" for receipt in found)
-    rows = [[receipt.patient, receipt.state] for receipt in found]
-    show_answer(
-        found, as_json, lambda: show_table(f"{done} of {len(found)} delivered", ["patient", "state"], rows)
-    )
-
-
-@app.command()
-def reports(patient: str, as_json: AsJson = False) -> None:
-    """Show what a PATIENT has reported, newest first."""
-    with calling() as client:
-        found = client.get(f"/v1/patients/{part(patient)}/reports", list[ReportAnswer])
-    rows = [[time_text(report.received), report.kind, report.body] for report in found]
-    show_answer(
-        found, as_json, lambda: show_table(f"{len(found)} reports", ["received", "kind", "report"], rows)
-    )
+for command in (messages_cli.broadcast, messages_cli.send, messages_cli.receipts, messages_cli.reports):
+    app.command()(command)
 
 
 @app.command()
@@ -248,6 +174,8 @@ def _depart(verb: str, patient: str, as_json: bool) -> None:
     with calling() as client:
         answer = client.post(f"/v1/patients/{part(patient)}/{verb}", None, DepartureAnswer)
     text = f"{answer.patient} is {answer.standing}; new epochs began in {', '.join(answer.groups) or 'no group'}."
+    if answer.excluded_in_ms is not None:
+        text += f" Excluded within {answer.excluded_in_ms} ms."
     show_answer(answer, as_json, lambda: CONSOLE.print(text))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from doctor.departures import Departures
+from doctor.forgetting import Forgetting
 from doctor.grouping import Grouping
 from doctor.inviting import Inviting
 from doctor.messaging import Messaging
 from doctor.questions import Questions
 
 
-class Commands(Inviting, Messaging, Departures, Grouping, Questions):
+class Commands(Inviting, Messaging, Departures, Grouping, Forgetting, Questions):
     """Every order and every question; whoever may give orders may ask questions."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from doctor import roster
 from doctor.answers import DepartureAnswer, Origin
-from doctor.desk import Desk
+from doctor.desk import Desk, Office
 from doctor.roster import Departure
 from shared.errors import StorageError
 from shared.logs import get_logger
@@ -21,6 +23,10 @@ class Departures(Desk):
     """Revokes and retires. `journal_behind`: the disk has refused a line of the journal."""
 
     journal_behind = False
+
+    def __init__(self, office: Office) -> None:
+        super().__init__(office)
+        self._excluded_in: dict[tuple[str, Standing], int] = {}  # ms
 
     async def revoke(self, patient_id: str, origin: Origin) -> DepartureAnswer:
         """Expel a patient for good.
@@ -59,21 +65,23 @@ class Departures(Desk):
         return await self._depart(patient_id, Standing.RETIRED, origin)
 
     async def _depart(self, patient_id: str, standing: Standing, origin: Origin) -> DepartureAnswer:
-        now = clock().wall
+        started = clock()
 
         def answer(done: Departure) -> DepartureAnswer:
             return DepartureAnswer(patient_id, standing.value, done.groups)
 
-        return await self._order(
+        answered = await self._order(
             origin,
             (standing.value, patient_id),
-            lambda db: roster.depart(db, patient_id, standing, now, origin.actor),
-            self._departed,
+            lambda db: roster.depart(db, patient_id, standing, started.wall, origin.actor),
+            lambda departure: self._departed(departure, started.elapsed),
             answer,
             DepartureAnswer,
         )
+        # Measured behind the commit, so it cannot stand in the stored answer.
+        return msgspec.structs.replace(answered, excluded_in_ms=self._excluded_in.get((patient_id, standing)))
 
-    def _departed(self, departure: Departure) -> None:
+    def _departed(self, departure: Departure, started: int) -> None:
         member = departure.member
         self._office.roster.put(member)
         for invitation_id in departure.voided:
@@ -89,4 +97,10 @@ class Departures(Desk):
             session.disconnect(reason)
             session.stream.abort()
         self._office.fanout.leave(*departure.leaves)
-        _log.warning("patient left the roster", patient=member.patient_id, reason=member.standing.value)
+        took = self._excluded_in[member.patient_id, member.standing] = clock().elapsed - started
+        _log.warning(
+            "patient left the roster",
+            patient=member.patient_id,
+            reason=member.standing.value,
+            excluded_in_ms=took,
+        )

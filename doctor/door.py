@@ -76,6 +76,34 @@ class Replacements:
         return until is not None
 
 
+class Allowance:
+    """A bucket for each name that holds so many, and is filled again evenly within a minute: for what comes in bursts.
+
+    Args:
+        size: how many at once, and how many a minute.
+    """
+
+    WITHIN = 60 * SECOND
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._used: dict[
+            str, tuple[float, int]
+        ] = {}  # how much is missing from a bucket, and when that was so
+
+    def take(self, name: str, elapsed: int) -> bool:
+        """Whether there is one left for this name; takes it."""
+        missing, since = self._used.pop(name, (0.0, elapsed))
+        missing = max(0.0, missing - (elapsed - since) * self._size / self.WITHIN)
+        left = missing + 1 <= self._size
+        # Put behind the others, so that the first is the one that was used the longest time ago.
+        self._used[name] = (missing + 1 if left else missing, elapsed)
+        oldest = next(iter(self._used))
+        if elapsed - self._used[oldest][1] >= self.WITHIN:
+            del self._used[oldest]  # full again
+        return left
+
+
 class Budget:
     """So many a minute, for each name, of something that others can cause at will."""
 

@@ -17,6 +17,7 @@ from doctor.catching_up import CatchUp
 from doctor.outbox import Accepted, Outbox
 from doctor.sessions import Attachment, Group, Session
 from doctor.streams import Join, Leave, Membership
+from doctor.troubles import Troubles
 from shared.logs import get_logger
 from shared.net.stream import clock
 from shared.protocol.epochs import MESSAGE_LIMIT, Epoch
@@ -57,7 +58,8 @@ class Fanout:
         self._random = random
         self._on_epoch = on_epoch
         self._behind: set[Attachment] = set()
-        self.catch_up = CatchUp(outbox, reader, self.last, self._attach)
+        self.troubles = Troubles()
+        self.catch_up = CatchUp(outbox, reader, self.last, self._attach, self.troubles)
         self._pass_due = False
 
     def load(self) -> None:
@@ -186,9 +188,8 @@ class Fanout:
     def resume(self, session: Session) -> None:
         """The patient's socket takes more again."""
         for attachment in list(session.attachments.values()):
-            if attachment.cursor is None:
-                self.catch_up.soon(attachment)
-            else:
+            self.catch_up.soon(attachment)
+            if attachment.cursor is not None:
                 self._behind.add(attachment)
         self._want_pass()
 

@@ -13,13 +13,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from doctor import answers, audit, enrolment, groups, keyring, outbox
+from doctor import answers, audit, enrolment, groups, keyring, outbox, slow_readers
 from doctor.answers import Origin
 from doctor.audit import Action, Head
 from doctor.commands import Commands
 from doctor.database import MIGRATIONS
 from doctor.desk import Office
-from doctor.door import DoorKeeper
+from doctor.door import Allowance, DoorKeeper
 from doctor.fanout import Fanout
 from doctor.house import House
 from doctor.journal import Journal
@@ -113,6 +113,7 @@ class Gateway:
             tasks.create_task(_every(1.0, lambda: practice.prekeys.erase_expired(clock())))
             tasks.create_task(_every(2.0, fanout.send_unreceipted_again))
             tasks.create_task(_every(2.0, fanout.forget_read))
+            tasks.create_task(_every(2.0, lambda: slow_readers.cut(fanout, clock())))
             tasks.create_task(_every(2.0, self._house.receipts.write_waiting))
             tasks.create_task(_every(60.0, self.commands.complete_journal))
             tasks.create_task(_every(1.0, lambda: _roll_old_epochs(fanout, epoch_interval)))
@@ -264,8 +265,10 @@ def _assemble(
         for entry in batch:
             _log.debug("delivered", patient=entry.patient_id, stream=str(entry.stream), number=entry.last)
 
-    reports = Reports(sealer)
-    house = House(practice, roster, fanout, Receipts(writer, committed), writer, door, reports)
+    reports = Reports(sealer, settings.reports_per_patient)
+    allowance = Allowance(settings.reports_per_minute)
+    receipts = Receipts(writer, committed)
+    house = House(practice, roster, fanout, receipts, writer, door, reports, allowance)
     office = Office(settings, keys, sealer, roster, messages, fanout, writer, reader, journal, reports)
     commands = Commands(office)
     return Gateway(settings, house, commands, keys)

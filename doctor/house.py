@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
-from doctor.door import Budget, DoorKeeper, Replacements
+from doctor.door import Allowance, Budget, DoorKeeper, Replacements
 from doctor.fanout import Fanout
 from doctor.receipts import Receipts
 from doctor.reports import Reports
@@ -34,6 +34,7 @@ class House:
     writer: Writer
     door: DoorKeeper
     reports: Reports
+    allowance: Allowance  # for reports
     replacements: Replacements = field(default_factory=Replacements)
     entries: Budget = field(default_factory=Budget)  # audit entries about refusals
     streams: set[DeviceStream] = field(default_factory=set)  # those that are connected

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from doctor.healing import Healing
 from doctor.house import House
 from doctor.receipts import Acknowledgement
 from doctor.sessions import Attachment, Session
@@ -16,14 +17,12 @@ from shared.errors import StorageError
 from shared.logs import get_logger
 from shared.net.stream import clock
 from shared.protocol.events import Positioned, Receipted, Reported, ResendRequested
-from shared.protocol.resend_requests import ASK_INTERVAL
 from shared.wire.checks import Check
 from shared.wire.messages import Position, Report
 
 _log = get_logger("gateway")
 
-# A device leaves a second between two questions; on their way here they may come closer together.
-RESEND_INTERVAL = ASK_INTERVAL // 2
+REPORTS_IN_HAND = 256  # of one session, that wait for the disk
 
 
 class Intake:
@@ -38,7 +37,9 @@ class Intake:
         self.session = session
         self._house = house
         self._stream = session.stream
-        self._asked_at = -RESEND_INTERVAL
+        self._healing = Healing(session, house.fanout)
+        self._reports_in_hand = 0
+        self._refused_for: set[str] = set()
 
     def take(self, event: Positioned | Receipted | ResendRequested | Reported) -> None:
         """Act on one record."""
@@ -48,9 +49,19 @@ class Intake:
             case Receipted():
                 self._take_receipt(event.positions)
             case ResendRequested():
-                self._send_again(event)
+                self._heal(event)
             case Reported():
                 self._keep_report(event.report)
+
+    def resume(self) -> None:
+        """The device reads again."""
+        self._house.fanout.resume(self.session)
+        self._healing.answer_soon()
+
+    def close(self) -> None:
+        """The connection is gone."""
+        self._house.fanout.drop_session(self.session)
+        self._healing.close()
 
     def _begin_delivery(self, positions: Sequence[Position]) -> None:
         """The first record: where the patient stands. What it missed goes out from here on."""
@@ -93,47 +104,47 @@ class Intake:
             )
         )
 
-    def _send_again(self, asked: ResendRequested) -> None:
-        """Heal what a device says it lacks, or tell the doctor why it cannot be healed. Not more often than a device may ask."""
-        elapsed, who = clock().elapsed, self.session.who
-        if elapsed - self._asked_at < RESEND_INTERVAL:
-            return
-        self._asked_at = elapsed
+    def _heal(self, asked: ResendRequested) -> None:
+        """Where the device stands is judged at once; what it lacks is sent when its turn comes."""
         for position in asked.positions:
             attachment = self.session.attachments.get(position.stream)
-            if attachment is None:
-                _log.warning("cannot send again: not a recipient", stream=str(position.stream), **who)
-                continue
-            if not self._was_issued(attachment, position):
+            if attachment is not None and not self._was_issued(attachment, position):
                 return
-            missing = self._house.fanout.catch_up.send_again_from(attachment, position.last)
-            _log.info(
-                "sent again on request",
-                stream=str(position.stream),
-                position=position.last,
-                epoch=attachment.held_epoch,
-                result="missing" if missing else "nothing was missing",
-                reason="unknown key" if asked.key_id else "gap",
-                **who,
-            )
+        self._healing.ask(asked)
 
     def _keep_report(self, report: Report) -> None:
-        """Keep a report, and acknowledge it once it is on the disk."""
-        now, patient_id = clock().wall, self.session.patient_id
+        """Keep a report, and acknowledge it once it is on the disk. What is refused the device keeps, and sends again."""
+        now, patient_id = clock(), self.session.patient_id
+        if self._reports_in_hand >= REPORTS_IN_HAND or not self._house.allowance.take(
+            patient_id, now.elapsed
+        ):
+            self._refuse_report("too many at once")
+            return
+        self._reports_in_hand += 1
 
-        def kept(future: asyncio.Future[bytes]) -> None:
+        def kept(future: asyncio.Future[bool]) -> None:
+            self._reports_in_hand -= 1
             error = None if future.cancelled() else future.exception()
             if isinstance(error, StorageError):
-                # Not acknowledged: the device keeps it and sends it again.
                 _log.error("report not stored", cause=str(error), **self.session.who)
             elif error is not None:
                 raise error
 
+        def committed(stored: bool) -> None:
+            if not stored:
+                self._refuse_report("its quota is full")
+            elif self._stream.open and not self._stream.connection.ended:
+                self._stream.connection.acknowledge_reports([report.report_id])
+                self._stream.flush()
+
         self._house.writer.submit_nowait(
-            lambda db: self._house.reports.store(db, patient_id, report, now), self._acknowledge_report
+            lambda db: self._house.reports.store(db, patient_id, report, now.wall), committed
         ).add_done_callback(kept)
 
-    def _acknowledge_report(self, report_id: bytes) -> None:
-        if self._stream.open and not self._stream.connection.ended:
-            self._stream.connection.acknowledge_reports([report_id])
-            self._stream.flush()
+    def _refuse_report(self, reason: str) -> None:
+        self._house.fanout.troubles.note(
+            self.session.patient_id, f"a report was refused: {reason}", clock().wall
+        )
+        if reason not in self._refused_for:  # once a session: it may go on without end
+            self._refused_for.add(reason)
+            _log.warning("reports refused", reason=reason, **self.session.who)

@@ -13,7 +13,7 @@ from doctor.answers import AuditAnswer, GroupAnswer, PatientAnswer, ReceiptAnswe
 from doctor.desk import Desk
 from doctor.outbox import parse_message_id
 from doctor.roster import Patient
-from shared.errors import StorageError, UserError
+from shared.errors import StorageError
 from shared.net.stream import clock
 from shared.protocol.doctor_handshake import Standing
 
@@ -59,6 +59,7 @@ class Questions(Desk):
             address=session.stream.peer if session else None,
             enrolled_at=patient.enrolled_at,
             last_seen=patient.last_seen,
+            trouble=self._office.fanout.troubles.of(patient.patient_id),
         )
 
     def fleet_unseen_since(self, limit: int) -> list[str]:
@@ -76,8 +77,7 @@ class Questions(Desk):
         Raises:
             UserError: there is no such patient. StorageError: a body does not open.
         """
-        if not self.reader.execute("SELECT 1 FROM patients WHERE patient_id = ?", (patient_id,)).fetchone():
-            raise UserError(f"There is no patient {patient_id!r}; `telemed-doctor patients` lists them.")
+        roster.require_known(self.reader, patient_id)
         return [
             ReportAnswer(
                 each.report_id.hex(),

@@ -2,6 +2,9 @@
 
 A device sends a report again, under the same id, until it has heard that it is kept; the id makes the second copy
 harmless. Reports of one session that come in while a commit is under way share the next one.
+
+Of each patient so many are kept. A full quota refuses what is new and erases nothing by itself: what was acknowledged is the
+doctor's alone to erase. The device keeps what was refused.
 """
 
 from __future__ import annotations
@@ -9,6 +12,8 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from doctor import audit
+from doctor.audit import Action
 from shared.storage import cells
 from shared.storage.sealed import Sealer
 from shared.wire.messages import Report, ReportKind
@@ -31,19 +36,29 @@ class Reports:
 
     Args:
         sealer: seals bodies at rest.
+        quota: how many are kept of one patient.
     """
 
-    def __init__(self, sealer: Sealer) -> None:
+    def __init__(self, sealer: Sealer, quota: int) -> None:
         self._sealer = sealer
+        self._quota = quota
 
-    def store(self, db: sqlite3.Connection, patient_id: str, report: Report, now: int) -> bytes:
-        """Keep a report, inside the caller's transaction; one that is known stays as it is. Returns its id."""
+    def store(self, db: sqlite3.Connection, patient_id: str, report: Report, now: int) -> bool:
+        """Keep a report, inside the caller's transaction; one that is known stays as it is. False: the quota is full."""
+        known = db.execute(
+            "SELECT 1 FROM reports WHERE patient_id = ? AND report_id = ?", (patient_id, report.report_id)
+        ).fetchone()
+        if known:
+            return True
+        kept = db.execute("SELECT count(*) FROM reports WHERE patient_id = ?", (patient_id,)).fetchone()[0]
+        if kept >= self._quota:
+            return False
         sealed = self._sealer.seal("reports", "body", _row(patient_id, report.report_id), report.body)
         db.execute(
-            "INSERT OR IGNORE INTO reports VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO reports VALUES (?, ?, ?, ?, ?, ?)",
             (patient_id, report.report_id, int(report.kind), report.created, now, sealed),
         )
-        return report.report_id
+        return True
 
     def of_patient(self, db: sqlite3.Connection, patient_id: str, limit: int) -> list[StoredReport]:
         """The newest reports of a patient, newest first.
@@ -64,6 +79,13 @@ class Reports:
         body = self._sealer.open("reports", "body", _row(patient_id, report_id), sealed)
         known = cells.member(ReportKind, kind, "reports", "kind", f"{patient_id}/{report_id.hex()}")
         return StoredReport(patient_id, report_id, known, created, received, body)
+
+
+def forget(db: sqlite3.Connection, patient_id: str, before: int, now: int, actor: str) -> int:
+    """Erase what was received of a patient before a time, by order of a person; returns how many reports that were."""
+    rows = db.execute("DELETE FROM reports WHERE patient_id = ? AND received < ?", (patient_id, before))
+    audit.append(db, now, actor, Action.REPORTS_FORGOTTEN, patient_id, f"{rows.rowcount} reports")
+    return rows.rowcount
 
 
 def _row(patient_id: str, report_id: bytes) -> bytes:

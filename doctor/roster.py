@@ -141,17 +141,22 @@ def depart(db: sqlite3.Connection, patient_id: str, standing: Standing, now: int
     return departure
 
 
+def require_known(db: sqlite3.Connection, patient_id: str) -> None:
+    """Raise UserError unless there is, or was, such a patient."""
+    if not db.execute("SELECT 1 FROM patients WHERE patient_id = ?", (patient_id,)).fetchone():
+        raise UserError(f"There is no patient {patient_id!r}; `telemed-doctor patients` lists them.")
+
+
 def require_addressee(db: sqlite3.Connection, patient_id: str) -> str:
     """The fingerprint of the key to which a private message is addressed.
 
     Raises:
         UserError: there is no such patient, or it takes no messages now; says why and what can be done.
     """
+    require_known(db, patient_id)
     row = db.execute(
         "SELECT fingerprint, standing FROM patients WHERE patient_id = ?", (patient_id,)
     ).fetchone()
-    if row is None:
-        raise UserError(f"There is no patient {patient_id!r}; `telemed-doctor patients` lists them.")
     if row[1] == Standing.REVOKED.value:
         raise UserError(f"Patient {patient_id} is revoked: nothing is sent to it any more.")
     if row[1] == Standing.RETIRED.value:

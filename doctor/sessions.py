@@ -28,6 +28,7 @@ class Attachment:
     """
 
     __slots__ = (
+        "again_from",
         "cursor",
         "delivered",
         "held_epoch",
@@ -47,6 +48,7 @@ class Attachment:
         self.written = 0
         self.delivered = 0
         self.cursor: int | None = None
+        self.again_from: int | None = None  # what was written beyond it is being sent once more
         self.held_epoch = 0
         self.unreceipted_since: int | None = None
 
@@ -107,7 +109,16 @@ class Attachment:
 class Session:
     """One verified and admitted patient's connection."""
 
-    __slots__ = ("attachments", "contribution", "patient_id", "positioned", "stream", "suite")
+    __slots__ = (
+        "_drained",
+        "_stalled_since",
+        "attachments",
+        "contribution",
+        "patient_id",
+        "positioned",
+        "stream",
+        "suite",
+    )
 
     def __init__(
         self, patient_id: str, stream: Stream[DoctorConnection], contribution: Secret, suite: str
@@ -117,6 +128,8 @@ class Session:
         self.contribution = contribution
         self.suite = suite
         self.positioned = False
+        self._drained = 0
+        self._stalled_since: int | None = None
         self.attachments: dict[MessageStream, Attachment] = {}
 
     @property
@@ -138,6 +151,13 @@ class Session:
     def writable(self) -> bool:
         """Whether the socket takes more now."""
         return self.live and self.stream.writable
+
+    def stalled_for(self, elapsed: int) -> int:
+        """For how many milliseconds bytes have waited of which the socket has taken none, as far as earlier calls can tell."""
+        drained = self.stream.drained
+        if not self.stream.buffered or drained != self._drained or self._stalled_since is None:
+            self._drained, self._stalled_since = drained, elapsed
+        return elapsed - self._stalled_since
 
     def disconnect(self, reason: DisconnectReason) -> None:
         """Tell the device why its session ends, and end it."""

@@ -75,6 +75,9 @@ class DoctorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     retire_after_days: Annotated[
         int, Meta(ge=0, le=36_500, description="whole days from 0 (never) to 36500")
     ] = 0
+    # What one patient may report: how many reports are kept of it, and how many it may send within a minute.
+    reports_per_patient: Count = 10_000
+    reports_per_minute: Count = 3000
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
 

@@ -75,14 +75,14 @@ class Visit:
     def _on_writable(self) -> None:
         """The device reads again."""
         if self._intake is not None:
-            self._house.fanout.resume(self._intake.session)
+            self._intake.resume()
 
     def _on_closed(self) -> None:
         """The connection is gone."""
         self._leave_door()
         self._house.streams.discard(self.stream)
         if self._intake is not None:
-            self._house.fanout.drop_session(self._intake.session)
+            self._intake.close()
             _log.info("session ended", **self._who())
         else:
             _log.debug("connection closed", **self._who())

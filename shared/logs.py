@@ -74,6 +74,7 @@ FIELDS = frozenset(
             "recipients",
             "delivered",
             "skew_s",
+            "excluded_in_ms",
         ),
         *("path", "slot", "deadline_s", "limit", "pending", "process", "signal", "sequence", "schema", "url"),
     }

@@ -47,6 +47,7 @@ class Stream(asyncio.Protocol, Generic[C]):
         self.connection = connection
         self.writable = True
         self.peer = "?"
+        self._written = 0
         self._on_events = on_events
         self._on_closed = on_closed
         self._on_writable = on_writable
@@ -113,6 +114,11 @@ class Stream(asyncio.Protocol, Generic[C]):
         """Bytes that wait in the socket's buffer."""
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
+    @property
+    def drained(self) -> int:
+        """Bytes that the socket has taken since the beginning."""
+        return self._written - self.buffered
+
     def flush(self) -> None:
         """Hand on events, write what the connection has to send, close if it has ended, and set the timer."""
         self._hand_on_events()
@@ -121,6 +127,7 @@ class Stream(asyncio.Protocol, Generic[C]):
         data = self.connection.data_to_send()
         if data:
             self._transport.write(data)
+            self._written += len(data)
         if self.connection.ended:
             self._close()
         else:
@@ -130,6 +137,7 @@ class Stream(asyncio.Protocol, Generic[C]):
         """Write finished frames that many peers share; after `flush`, so that the order of frames is that of the calls."""
         if self.open and self._transport is not None:
             self._transport.write(frames)
+            self._written += len(frames)
 
     def abort(self) -> None:
         """Cut the connection now, without a word; what waits in the buffer is thrown away."""

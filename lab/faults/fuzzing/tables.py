@@ -78,7 +78,7 @@ def _fill(db: sqlite3.Connection, cast: Cast, sealer: Sealer, messages: Outbox) 
     db.execute("INSERT INTO invitations VALUES (?, ?, ?, ?, ?, ?, ?)", invitation)
     accepted = messages.accept(db, MessageRequest(STREAM, b"take two", DAY), now, "fuzz")
     db.execute("INSERT INTO expired VALUES (?, ?, ?)", (str(STREAM), accepted.number, PATIENT))
-    Reports(sealer).store(db, PATIENT, Report(report_id, ReportKind.REPLY, now, b"better"), now)
+    Reports(sealer, quota=1).store(db, PATIENT, Report(report_id, ReportKind.REPLY, now, b"better"), now)
     _order(db, sealer)
     return {
         "messages": f"{STREAM}/{accepted.number}".encode(),
@@ -124,7 +124,7 @@ def _readers(db: sqlite3.Connection, cast: Cast, sealer: Sealer, messages: Outbo
         lambda: roster.list_patients(db),
         lambda: groups.list_groups(db),
         lambda: [each.owed for each in streams.memberships_of(db, PATIENT)],
-        lambda: Reports(sealer).of_patient(db, PATIENT, 10),
+        lambda: Reports(sealer, quota=1).of_patient(db, PATIENT, 10),
         lambda: _order(db, sealer),
         lambda: answers.forget_older(db, NOW.wall - DAY),
         lambda: audit.verify(db, nowhere, key.public, key.algorithm),

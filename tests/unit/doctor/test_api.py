@@ -28,7 +28,7 @@ ROUTES = {
     "/v1/patients/{patient}/messages": {"post"},
     "/v1/patients/{patient}/revoke": {"post"},
     "/v1/patients/{patient}/retire": {"post"},
-    "/v1/patients/{patient}/reports": {"get"},
+    "/v1/patients/{patient}/reports": {"get", "delete"},
     "/v1/groups": {"get", "post"},
     "/v1/groups/{group}/members": {"post"},
     "/v1/groups/{group}/members/{patient}": {"delete"},
@@ -157,6 +157,7 @@ async def test_the_whole_day_over_http(tmp_path: Path) -> None:
         status, retired = await it.ask("POST", "/v1/patients/anna/retire")
         assert (status, retired["groups"]) == (201, ["everyone", "ward"])
         status, revoked = await it.ask("POST", "/v1/patients/anna/revoke")
+        assert isinstance(revoked.pop("excluded_in_ms"), int)
         assert (status, revoked) == (201, {"patient": "anna", "standing": "revoked", "groups": []})
         assert (await it.ask("GET", "/v1/groups"))[1] == [
             {"name": "everyone", "epoch": doctor.fanout.groups["everyone"].epoch_number, "members": []},

@@ -87,7 +87,10 @@ def test_every_command_for_programs(run: Terminal, doctor: Doctor) -> None:
     assert (row["patient"], row["state"], row["fingerprint"]) == ("anna", "established", anna.fingerprint)
     assert run.json("groups", "remove", "ward", "anna")["group"] == "ward"
     assert run.json("retire", "anna")["standing"] == "retired"
-    assert run.json("revoke", "anna") == {"patient": "anna", "standing": "revoked", "groups": []}
+    assert run.json("reports", "anna", "--forget-older", "0") == []
+    revoked = run.json("revoke", "anna")
+    assert isinstance(revoked.pop("excluded_in_ms"), int)
+    assert revoked == {"patient": "anna", "standing": "revoked", "groups": []}
     fleet = run.json("invite", "--fleet", "--group", "ward", "--hours", "2")
     assert (fleet["patient"], fleet["groups"], fleet["uses"]) == (None, ["everyone", "ward"], 10_000)
     verdict = run.json("audit", "verify")
@@ -131,7 +134,9 @@ def test_every_command_for_people(run: Terminal, doctor: Doctor) -> None:
     assert "1 of 1 delivered" in say("receipts", message)
     assert "1 patients" in say("patients")
     assert "anna is no longer a member of ward." in say("groups", "remove", "ward", "anna")
-    assert "anna is retired; new epochs began in everyone." in say("retire", "anna")
+    assert re.search(
+        r"anna is retired; new epochs began in everyone\. Excluded within \d+ ms\.", say("retire", "anna")
+    )
     assert "anna is revoked; new epochs began in no group." in say("revoke", "anna")
     assert re.search(r"\d+ entries and \d+ signed heads verify\.", say("audit", "verify"))
 

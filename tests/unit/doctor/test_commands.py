@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from doctor import departures
 from doctor.answers import InviteOrder, Origin
 from doctor.audit import Action
 from doctor.journal import JOURNAL_FILE
+from doctor.sessions import Group
 from shared.errors import UserError
+from shared.net.stream import clock
 from shared.protocol import invitations
+from shared.protocol.clock import Instant
 from shared.protocol.doctor_handshake import Standing
 from tests.doctor_bench import LOG, ME, Device, on_a_loop, running
 
@@ -48,6 +53,37 @@ async def test_revoke_returns_when_everything_has_happened(tmp_path: Path) -> No
         await doctor.attached(anna, "everyone", "ward")
         await eve.gone()
         assert eve.bodies("ward") == []
+
+
+@on_a_loop
+async def test_the_time_to_exclusion_is_measured_told_and_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the order's start until the new epochs stand; a repeated order gets the first answer, one after a restart none."""
+    ticks = itertools.count(1_000, 25)
+    monkeypatch.setattr(departures, "clock", lambda: Instant(clock().wall, next(ticks)))
+    origin = Origin("test", "one key")
+    async with running(tmp_path) as doctor:
+        await doctor.device("eve")
+        begun: list[int] = []
+        begin = doctor.fanout._begin_epoch
+
+        def watch(group: Group, number: int) -> None:
+            begin(group, number)
+            begun.append(next(ticks))
+
+        monkeypatch.setattr(doctor.fanout, "_begin_epoch", watch)
+
+        answer = await doctor.gateway.commands.revoke("eve", origin)
+
+        assert begun == [1_025]
+        assert answer.excluded_in_ms == 50
+        (line,) = LOG.find("patient left the roster", patient="eve", reason="revoked")
+        assert line["excluded_in_ms"] == 50
+        assert await doctor.gateway.commands.revoke("eve", origin) == answer
+
+    async with running(tmp_path) as doctor:
+        assert (await doctor.gateway.commands.revoke("eve", origin)).excluded_in_ms is None
 
 
 @on_a_loop

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from doctor.door import Budget, DoorKeeper, Replacements
+from doctor.door import Allowance, Budget, DoorKeeper, Replacements
 
 
 def test_unfinished_handshakes_are_limited_in_all_and_by_address() -> None:
@@ -78,3 +78,25 @@ def test_a_quarter_of_the_limit_is_a_crowd_but_never_a_few() -> None:
     seen.append(door.crowded)
 
     assert seen == [False, False, True, False]
+
+
+def test_an_allowance_is_used_up_and_filled_evenly() -> None:
+    """All at once, then as many as the time that has passed gives back; each name has its own."""
+    allowance = Allowance(6)
+
+    assert [allowance.take("anna", 0) for _ in range(7)] == [True] * 6 + [False]
+    assert allowance.take("bert", 0)
+    assert [allowance.take("anna", 20_000) for _ in range(3)] == [True, True, False]
+    assert [allowance.take("anna", 90_000) for _ in range(7)] == [True] * 6 + [False]
+
+
+def test_an_allowance_forgets_who_has_all_of_it_again() -> None:
+    """Names that nobody uses any more take no room."""
+    allowance = Allowance(6)
+    for number in range(10):
+        allowance.take(f"patient-{number}", 0)
+
+    for second in range(60, 80):
+        allowance.take("anna", second * 1000)
+
+    assert len(allowance._used) == 1

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from doctor import broadcast_log, catching_up, fanout, streams
+from doctor import broadcast_log, catching_up, fanout, healing, streams
 from doctor.audit import Action
 from doctor.catching_up import RECEIPT_PATIENCE
 from shared.protocol.connection import HANDSHAKE_DEADLINE
 from shared.protocol.epochs import Epoch
-from shared.protocol.events import Disconnected, Dropped, EpochBegun, Failed
+from shared.protocol.events import Disconnected, Dropped, EpochBegun, Failed, Repeated
 from shared.protocol.resend_requests import ResendRequests
 from shared.wire.checks import PeerError
 from shared.wire.messages import Position, ResendRequest, SignedMessage, Stream, TargetKind
@@ -539,9 +539,9 @@ async def test_sending_again_stops_at_the_end_of_a_membership(tmp_path: Path) ->
         starts = direct_starts(anna, doctor)
 
         let_patience_pass(doctor, anna, "ward")
+        await anna.until(lambda it: it.count(Repeated) == 2)
         anna.acknowledge(WARD, mine.number)
         await doctor.delivered(anna, mine.number)
-        let_patience_pass(doctor, anna, "ward")
         anna.acknowledge(WARD, again.number)
         await doctor.delivered(anna, again.number)
 
@@ -821,18 +821,128 @@ async def test_a_device_without_the_key_names_it_and_is_healed(tmp_path: Path) -
 
 
 @on_a_loop
-async def test_questions_are_answered_once_a_second(tmp_path: Path) -> None:
-    """A device cannot make the doctor read and seal without end."""
+async def test_questions_are_answered_once_a_second_and_none_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device cannot make the doctor read and seal without end; its last question is answered all the same."""
+    monkeypatch.setattr(healing, "INTERVAL", 200)
     async with running(tmp_path) as doctor:
         anna = await doctor.device("anna")
-        last = await doctor.broadcast("one")
-        await doctor.delivered(anna, last.number)
-        for _ in range(50):
+        one = await doctor.broadcast("one")
+        await doctor.delivered(anna, one.number)
+        two = await doctor.broadcast("two")
+        await doctor.delivered(anna, two.number)
+        for _ in range(49):
             ask(anna, EVERYONE, 0)
+        ask(anna, EVERYONE, one.number)
 
-        await doctor.delivered(anna, (await doctor.broadcast("two")).number)
+        second = await LOG.until("sent again on request", count=2, patient="anna")
 
-        assert len(LOG.find("sent again on request", patient="anna")) == 1
+        assert second["position"] == one.number
+        await anna.until(lambda it: it.count(Repeated) == 3, "both, then the second")
+        assert len(LOG.find("sent again on request", patient="anna")) == 2
+
+
+@on_a_loop
+async def test_a_question_waits_for_a_full_socket(tmp_path: Path) -> None:
+    """It is answered when the device reads again, though it does not ask again."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        await doctor.delivered(anna, (await doctor.broadcast("one")).number)
+        stream = doctor.session(anna).stream
+        ask(anna, EVERYONE, 0)
+        stream.writable = False  # as when the buffer fills up in this very moment
+        await doctor.settled()
+        assert LOG.find("sent again on request") == []
+
+        stream.resume_writing()
+
+        await anna.until(lambda it: it.count(Repeated) == 1, "the message once more")
+
+
+@on_a_loop
+async def test_a_question_of_a_session_that_ends_is_forgotten(tmp_path: Path) -> None:
+    """The next session begins with where the device stands."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        await doctor.delivered(anna, (await doctor.broadcast("one")).number)
+        for _ in range(2):
+            ask(anna, EVERYONE, 0)
+        await LOG.until("sent again on request")
+
+        anna.cut()
+        await LOG.until("session ended", patient="anna")
+
+        assert len(LOG.find("sent again on request")) == 1  # no timer is left: the loop would be told of it
+
+
+@on_a_loop
+async def test_a_long_gap_is_healed_by_one_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than one batch, and what is broadcast meanwhile: the device need not ask again."""
+    monkeypatch.setattr(catching_up, "BATCH", 2)
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        assert anna.stream is not None
+        whole, anna.stream.connection._epochs = anna.stream.connection._epochs, anna.connection()._epochs
+        keep_quiet(anna)
+        texts = [f"message {number}" for number in range(7)]
+        for text in texts:
+            last = await doctor.broadcast(text)
+        await anna.until(lambda it: it.count(Dropped) == 7)
+        anna.stream.connection._epochs = whole
+
+        ask(anna, EVERYONE, 0)
+        for text in ("meanwhile", "and then"):
+            last = await doctor.broadcast(text)
+
+        await doctor.delivered(anna, last.number)
+        assert anna.bodies() == [text.encode() for text in (*texts, "meanwhile", "and then")]
+        assert len(LOG.find("sent again on request")) == 1
+
+
+def trouble(doctor: Doctor, patient: str) -> str | None:
+    """What `telemed-doctor patients` shows of it."""
+    (text,) = [row.trouble for row in doctor.gateway.commands.patients() if row.patient == patient]
+    return text
+
+
+@on_a_loop
+async def test_what_cannot_be_healed_is_shown_to_the_doctor(tmp_path: Path) -> None:
+    """With the epoch that the device lacks; nothing is shown of a patient that is well."""
+    async with running(tmp_path) as doctor:
+        await doctor.gateway.commands.create_group("ward", ME)
+        anna = await doctor.device("anna")
+        await doctor.delivered(anna, (await doctor.broadcast("one")).number)
+        assert anna.stream is not None
+        assert trouble(doctor, "anna") is None
+        epoch = doctor.fanout.groups["ward"].epoch
+        assert epoch is not None
+
+        request = ResendRequest(epoch.key_id, [Position(EVERYONE, anna.inbox[EVERYONE][0].number, [])])
+        anna.stream.connection._send_record(Opcode.RESEND_REQUEST, request)
+        anna.stream.flush()
+        await LOG.until("sent again on request", result="nothing was missing")
+
+        text = trouble(doctor, "anna")
+        assert text is not None
+        assert text.endswith(
+            f"it cannot open a broadcast of epoch {epoch.number} of ward, where it is no member,"
+            " though it has all that it was sent"
+        )
+
+
+@on_a_loop
+async def test_a_key_of_no_present_epoch_is_called_past(tmp_path: Path) -> None:
+    """The doctor keeps no list of what has passed."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        assert anna.stream is not None
+        request = ResendRequest(b"k" * 16, [Position(EVERYONE, 0, [])])
+        anna.stream.connection._send_record(Opcode.RESEND_REQUEST, request)
+        anna.stream.flush()
+        await LOG.until("sent again on request", result="nothing was missing")
+
+        assert "a broadcast of an epoch that has passed" in (trouble(doctor, "anna") or "")
 
 
 @on_a_loop
@@ -861,6 +971,7 @@ async def test_a_stranger_to_a_stream_is_sent_nothing_of_it(tmp_path: Path) -> N
         await LOG.until("cannot send again: not a recipient", patient="anna", stream="group:ward")
         assert anna.closed == 0
         assert anna.bodies("ward") == []
+        assert "it asked for group:ward, of which it is no recipient" in (trouble(doctor, "anna") or "")
 
 
 def ask(device: Device, stream: Stream, position: int) -> None:
