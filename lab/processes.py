@@ -37,15 +37,24 @@ class Program:
         arguments: after the interpreter, for example `-m doctor`.
         environment: variables on top of a clean copy of our own.
         channel: where its JSON lines come from, "stdout" or "stderr".
+        on_line: called with every JSON line, in order.
     """
 
-    def __init__(self, name: str, arguments: list[str], environment: Mapping[str, str], channel: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: list[str],
+        environment: Mapping[str, str],
+        channel: str,
+        on_line: Callable[[Line], None] = lambda line: None,
+    ) -> None:
         self.name = name
         self.lines: list[Line] = []
         self._arguments = arguments
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("TELEMED_")}
         self._environment = {**inherited, **environment}
         self._channel = channel
+        self._on_line = on_line
         self._said = asyncio.Condition()
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -78,6 +87,7 @@ class Program:
             async with self._said:
                 self.lines.append(line)
                 self._said.notify_all()
+            self._on_line(line)
         async with self._said:
             self._said.notify_all()
 

@@ -20,11 +20,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from lab.faults.row import OnProgress, Result, Row, Scale, Size, Tally, Trial, result
-from lab.faults.rows import evil_peer, fuzz, kills, partitions, weather
+from lab.faults.rows import evil_peer, fuzz, kill_doctor, kill_patient, partitions, weather
 from shared.errors import UserError
 
 ROWS: tuple[Row, ...] = (
-    *kills.ROWS,
+    kill_doctor.ROW,
+    kill_patient.ROW,
     evil_peer.ROW,
     partitions.ROW,
     weather.ROW,

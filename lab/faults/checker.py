@@ -171,7 +171,7 @@ class _Checker:
         for reported in self._evidence.history.of(Reported):
             copies = kept.pop((reported.patient, reported.report), [])
             name = f"{reported.patient}'s report {reported.report}"
-            if not copies and not any(each.reason == "revoked" for each in self._left[reported.patient]):
+            if not copies and not any(each.reason != "removed" for each in self._left[reported.patient]):
                 self._found(Invariant.NOT_LOST, f"{name} never came to the doctor.")
             if len(copies) > 1:
                 self._found(Invariant.ONCE, f"{name} stands there {len(copies)} times.")

@@ -16,6 +16,7 @@ import functools
 import importlib
 import inspect
 import os
+import random as pseudo
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -64,7 +65,7 @@ class Failpoint:
         target: the function, `module:Class.method` or `module:function`.
         when: before or behind it.
         errand: what makes the program come by.
-        behind: only calls count before which, since the last that counted, this function was called: `COMMIT` of a transaction in
+        behind: only calls count before which, since the last that counted, this function was begun: `COMMIT` of a transaction in
             which something particular was done.
         most: how often, at least, one such errand makes the program come by: any of these calls may be the fatal one.
         settings: module constants that are set for this run, so that a timer's work comes soon.
@@ -135,6 +136,10 @@ DOCTOR = (
     Failpoint("revoke.cut", "doctor.departures:Departures._departed", AFTER, _R),
     Failpoint("revoke.journal", "doctor.journal:Journal.append", BEFORE, _R),
     Failpoint("revoke.journalled", "doctor.journal:Journal.append", AFTER, _R),
+    # A report is kept
+    Failpoint("report.in-transaction", "doctor.reports:Reports.store", AFTER, _REPORT, most=3),
+    Failpoint("report.committed", COMMIT, AFTER, _REPORT, behind="doctor.reports:Reports.store", most=3),
+    Failpoint("report.receipted", "doctor.intake:Intake._acknowledge_report", AFTER, _REPORT, most=3),
     # The audit's signed head
     Failpoint("audit.entry", "doctor.audit:append", AFTER, _M, most=20),
     Failpoint("audit.head", "doctor.audit:append_line", BEFORE, _TIME, settings=_SOON),
@@ -144,20 +149,38 @@ DOCTOR = (
     Failpoint("start.loaded", "doctor.fanout:Fanout.load", AFTER, _START),
 )
 
+_INSERT = "patient.inbox:_insert"
+
 PATIENT = (
-    Failpoint("identity.save", "patient.identity:DeviceHome.save", BEFORE, _J),
-    Failpoint("identity.saved", "patient.identity:DeviceHome.save", AFTER, _J),
-    Failpoint("handshake.verified", "shared.protocol.patient_handshake:answer_response", AFTER, _A),
-    Failpoint("epoch.held", "shared.protocol.epochs:HeldEpochs.hold", AFTER, _A, most=2),
-    Failpoint("inbox.in-transaction", "patient.inbox:_insert", AFTER, _M, most=4),
-    Failpoint("inbox.committed", COMMIT, AFTER, _M, behind="patient.inbox:_insert"),
-    Failpoint("inbox.told", "patient.device:Device._applied", AFTER, _M),
-    Failpoint("receipt.send", "patient.device:Device._send_receipts", BEFORE, _M, most=15),
-    Failpoint("receipt.sent", "patient.device:Device._send_receipts", AFTER, _M, most=15),
-    Failpoint("receipt.noted", "patient.inbox:Inbox.note_receipted", AFTER, _A, most=15),
+    # It enrols
+    Failpoint("identity.save", "patient.identity:DeviceHome.save", BEFORE, _J, most=2),
+    Failpoint("identity.saved", "patient.identity:DeviceHome.save", AFTER, _J, most=2),
+    # It comes back
+    Failpoint("session.verified", "shared.protocol.patient_handshake:answer_response", AFTER, _A),
+    Failpoint("session.established", "patient.device:Device._established", BEFORE, _A),
+    Failpoint("epoch.held", "shared.protocol.epochs:HeldEpochs.hold", AFTER, _A),
+    # It applies and acknowledges
+    Failpoint("inbox.in-transaction", _INSERT, AFTER, _M, most=5),
+    Failpoint("inbox.committed", COMMIT, AFTER, _M, behind=_INSERT, most=5),
+    Failpoint("inbox.applied", "patient.device:Device._applied", BEFORE, _M, most=5),
+    Failpoint("inbox.told", "patient.device:Device._applied", AFTER, _M, most=5),
+    Failpoint("receipt.send", "patient.device:Device._send_receipts", BEFORE, _M, most=5),
+    Failpoint("receipt.sent", "patient.device:Device._send_receipts", AFTER, _M, most=5),
+    # It reports
+    Failpoint("report.sent", "patient.link:Link.report", AFTER, _REPORT, most=2),
+    Failpoint("report.receipted", "patient.reporting:Reporting.receipted", BEFORE, _REPORT, most=2),
+    Failpoint("report.noted", COMMIT, AFTER, _REPORT, behind="patient.outbox:Outbox.note_kept"),
 )
 
 POINTS = {"doctor": {point.name: point for point in DOCTOR}, "patient": {p.name: p for p in PATIENT}}
+
+
+def schedule(points: Sequence[Failpoint], kills: int, dice: pseudo.Random) -> list[tuple[Failpoint, int]]:
+    """Which point at which of its calls: every point comes before any comes again."""
+    drawn: list[tuple[Failpoint, int]] = []
+    while len(drawn) < kills:
+        drawn += [(point, dice.randint(1, point.most)) for point in dice.sample(points, len(points))]
+    return drawn[:kills]
 
 
 def resolve(target: str) -> tuple[Any, str, Any]:
@@ -199,7 +222,7 @@ class Trap:
             module, _, constant = name.partition(":")
             setattr(importlib.import_module(module), constant, value)
         if self._point.behind is not None:
-            _wrap(self._point.behind, before=lambda: None, after=self._arm)
+            _wrap(self._point.behind, before=self._arm, after=lambda: None)
         before, after = (
             (self._count, lambda: None) if self._point.when is BEFORE else (lambda: None, self._count)
         )
@@ -244,21 +267,25 @@ def die(name: str, descriptor: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a shipped program with a failpoint in it; returns its exit code where the point is never reached."""
+    """Run a shipped program with a failpoint in it; returns its exit code where the point is never reached.
+
+    What stands behind `--` are the program's own arguments.
+    """
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    ours, rest = arguments[:end], list(arguments[end + 1 :])
     parser = argparse.ArgumentParser(prog="python -m lab.faults.failpoints")
     parser.add_argument("program", choices=sorted(POINTS))
     parser.add_argument("point", help=f"its name, or {NONE}")
     parser.add_argument("nth", type=int)
     parser.add_argument("--keys", type=Path, help="take down the keys that a patient holds in this file")
-    parser.add_argument("rest", nargs="*", help="behind --: the program's own arguments")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args(ours)
     if given.point != NONE:
         descriptor = 2 if given.program == "doctor" else 1  # where its JSON lines go
         Trap(POINTS[given.program][given.point], given.nth, lambda: die(given.point, descriptor)).set()
     with contextlib.ExitStack() as stack:
         if given.keys is not None:
             stack.enter_context(recorded(KeyRing(given.keys)))
-        return _run(given.program, given.rest)
+        return _run(given.program, rest)
 
 
 def _run(program: str, rest: list[str]) -> int:

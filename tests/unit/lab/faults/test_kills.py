@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from lab.faults.failpoints import DOCTOR
+import pytest
+
+from lab.faults.failpoints import DOCTOR, schedule
 from lab.faults.row import Scale, Trial
-from lab.faults.rows.kills import KILL_DOCTOR, schedule
+from lab.faults.rows import kill_doctor, kill_patient
 
 
 def test_every_point_comes_before_any_comes_again() -> None:
@@ -25,12 +27,21 @@ def test_the_draw_repeats_itself_for_a_seed() -> None:
     assert first == again != other
 
 
+@pytest.mark.slow  # the campaign runs the rows themselves
 async def test_a_doctor_that_is_killed_loses_nothing(tmp_path: Path) -> None:
     """The row itself, at a size for a unit test."""
     seen = []
     trial = Trial(Scale(1, 2, 4), 3, tmp_path, lambda done, total: seen.append((done, total)))
-    tally = await KILL_DOCTOR.run(trial)
+    tally = await kill_doctor.ROW.run(trial)
     assert (tally.tried, tally.survived, tally.findings) == (1, 1, ())
     assert (tally.lost, tally.duplicated, tally.leaked) == (0, 0, 0)
     assert seen == [(1, 1)]
     assert dict(tally.figures)["records_opened"] > 0
+
+
+@pytest.mark.slow  # the campaign runs the rows themselves
+async def test_a_patient_that_is_killed_loses_nothing_and_shows_nothing_twice(tmp_path: Path) -> None:
+    """Its device is a process; the point, its program has said, is where it died."""
+    tally = await kill_patient.ROW.run(Trial(Scale(1, 1, 3), 2, tmp_path, lambda done, total: None))
+    assert (tally.tried, tally.survived, tally.findings) == (1, 1, ())
+    assert dict(tally.figures)["points"] == 1

@@ -1,4 +1,4 @@
-"""T9 and T10: kill -9 of the doctor and of patients, at named points, while messages flow.
+"""T9: kill -9 of the doctor at named points, while messages flow.
 
 A kill counts as tried only where the program has said that it came by its point. The whole history of all lives is judged
 at the end; each return to service has its own limit, the only absolute figure of the campaign.
@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from doctor.answers import HealthAnswer
-from lab.faults.failpoints import DOCTOR, HIT, Errand, Failpoint
+from lab.faults.failpoints import DOCTOR, HIT, Errand, Failpoint, schedule
 from lab.faults.history import Killed, Served
 from lab.faults.orders import NotAnswered
 from lab.faults.orders import Refused as OrderRefused
@@ -27,15 +27,7 @@ SENDERS = 8
 WARD = "ward"
 
 
-def schedule(points: Sequence[Failpoint], kills: int, dice: pseudo.Random) -> list[tuple[Failpoint, int]]:
-    """Which point at which of its calls: every point comes before any comes again."""
-    drawn: list[tuple[Failpoint, int]] = []
-    while len(drawn) < kills:
-        drawn += [(point, dice.randint(1, point.most)) for point in dice.sample(points, len(points))]
-    return drawn[:kills]
-
-
-class _DoctorKills:
+class _Kills:
     """The work of one trial of T9."""
 
     def __init__(self, trial: Trial, stage: Stage) -> None:
@@ -89,7 +81,7 @@ class _DoctorKills:
             findings=(*self._findings, *verdicts.sentences()),
             recovery=tuple(self._recovery),
             figures=(
-                ("points", len({event.at for event in self._stage.history.of(Killed)})),
+                ("points", len({event.at for event in self._stage.record.history.of(Killed)})),
                 ("messages", self._said),
                 ("all_back_s", round(max(self._all_back, default=0.0), 2)),
                 ("records_opened", tap.opened_records),
@@ -135,7 +127,7 @@ class _DoctorKills:
                 raise
             return
         now = time.monotonic()
-        self._stage.history.add(Served(time=now, program="doctor", life=len(clinic.lives)))
+        self._stage.record.history.add(Served(time=now, program="doctor", life=len(clinic.lives)))
         if self._died is not None:
             self._recovery.append(now - self._died)
 
@@ -156,7 +148,7 @@ class _DoctorKills:
         self._died = time.monotonic()
         if [line["at"] for line in clinic.doctor.find(event=HIT)] == [point.name]:
             self._hits += 1
-            self._stage.history.add(Killed(time=self._died, program="doctor", at=f"{point.name}"))
+            self._stage.record.history.add(Killed(time=self._died, program="doctor", at=f"{point.name}"))
         else:
             self._findings.append(
                 f"The doctor ended otherwise than at {point.name}, call {nth}.\n{clinic.doctor.last_words()}"
@@ -200,6 +192,8 @@ class _DoctorKills:
             await stage.add(WARD, name)
         elif errand is Errand.PRIVATE:
             await asyncio.gather(*(stage.tell(name, "a word") for name in self._names[:3]))
+        elif errand is Errand.REPORT:
+            await asyncio.gather(*(stage.report(name, "a reply") for name in self._names[-4:]))
         elif errand is Errand.ABSENCE:
             await self._leave_and_return(self._dice.sample(self._names, min(4, len(self._names))))
         elif self._dice.random() < 0.1:
@@ -234,21 +228,20 @@ class _DoctorKills:
         try:
             await self._stage.revoke("nobody")
         except OrderRefused as error:
-            self._stage.refused("operator", error)
+            self._stage.record.refused("operator", error)
 
 
-async def _kill_doctor(trial: Trial) -> Tally:
+async def _run(trial: Trial) -> Tally:
     async with Stage(trial.directory, trial.seed) as stage:
-        return await _DoctorKills(trial, stage).run()
+        return await _Kills(trial, stage).run()
 
 
-KILL_DOCTOR = Row(
+ROW = Row(
     name="kill-doctor",
     threat="T9",
     title="kill -9 of the doctor at named points of accept, send, receipt, epoch, join, revocation, audit and start",
     passes=f"nothing lost, nothing twice, no nonce twice, the audit verifies; serving again in under {SERVING_AGAIN:.0f} s",
     ci=Scale(count=40, patients=20, messages=2000),
     release=Scale(count=500, patients=20, messages=2000),
-    run=_kill_doctor,
+    run=_run,
 )
-ROWS = (KILL_DOCTOR,)
