@@ -139,7 +139,13 @@ DOCTOR = (
     # A report is kept
     Failpoint("report.in-transaction", "doctor.reports:Reports.store", AFTER, _REPORT, most=3),
     Failpoint("report.committed", COMMIT, AFTER, _REPORT, behind="doctor.reports:Reports.store", most=3),
-    Failpoint("report.receipted", "doctor.intake:Intake._acknowledge_report", AFTER, _REPORT, most=3),
+    Failpoint(
+        "report.receipted",
+        "shared.protocol.doctor_connection:DoctorConnection.acknowledge_reports",
+        AFTER,
+        _REPORT,
+        most=3,
+    ),
     # The audit's signed head
     Failpoint("audit.entry", "doctor.audit:append", AFTER, _M, most=20),
     Failpoint("audit.head", "doctor.audit:append_line", BEFORE, _TIME, settings=_SOON),
