@@ -92,6 +92,12 @@ class Program:
             self._said.notify_all()
 
     @property
+    def pid(self) -> int:
+        """The process's number; only once it is started."""
+        assert self._process is not None  # noqa: S101  said above
+        return self._process.pid
+
+    @property
     def ended(self) -> bool:
         """Whether the process is gone."""
         return self._process is None or self._process.returncode is not None

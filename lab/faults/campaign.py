@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from lab.faults.row import OnProgress, Result, Row, Scale, Size, Tally, Trial, result
-from lab.faults.rows import evil_peer, fuzz, kill_doctor, kill_patient, partitions, weather
+from lab.faults.rows import evil_peer, fuzz, kill_doctor, kill_patient, lengths, partitions, weather
 from shared.errors import UserError
 
 ROWS: tuple[Row, ...] = (
@@ -30,6 +30,7 @@ ROWS: tuple[Row, ...] = (
     partitions.ROW,
     weather.ROW,
     fuzz.ROW,
+    lengths.ROW,
 )
 
 
