@@ -23,6 +23,11 @@ Text = Annotated[str, Meta(min_length=1, max_length=32_768)]
 Hours = Annotated[float, Meta(gt=0, le=87_600)]
 
 
+BACKUP_DIGEST = "Backup-SHA256"
+BACKUP_ENTRY = "Backup-Entry"
+"""Headers of a backup: the SHA-256 of its bytes in hexadecimal digits, and the last audit entry that is in it."""
+
+
 class Answer(msgspec.Struct, frozen=True):
     """Base of all answers."""
 
@@ -168,13 +173,63 @@ class MemberAnswer(Answer, frozen=True):
 
 
 class AuditAnswer(Answer, frozen=True):
-    """Whether the chain and its signed heads verify; else the first entry that does not."""
+    """Whether the chain and its signed heads verify; else the first entry that does not. `events`: confirmed restores."""
 
     valid: bool
     entries: int
     heads: int
     first_bad: int | None
     reason: str | None
+    events: list[str]
+
+
+class GapAnswer(Answer, frozen=True):
+    """A stream goes on above `floor`; what was issued in it after `after`, in the time that is lost, is not known any more."""
+
+    stream: str
+    after: int
+    floor: int
+
+
+class RestoreAnswer(Answer, frozen=True):
+    """A restored database and what it lacks. Times in milliseconds since the Unix epoch.
+
+    `base` is the last audit entry that it shares with the former log, made at `database_from`; `newest` the newest known one.
+    `revoked` were revoked since, and are; `enrolled` were enrolled since, are unknown now and have to be invited anew.
+    `gaps` is filled when it is confirmed.
+    """
+
+    confirmed: bool
+    cause: str
+    found: int
+    database_from: int
+    base: int
+    newest: int
+    revoked: list[str]
+    enrolled: list[str]
+    voided: int
+    gaps: list[GapAnswer]
+
+
+class BackupAnswer(Answer, frozen=True):
+    """A backup that was written. `entry`: the last audit entry in it; `sha256` in hexadecimal digits."""
+
+    file: str
+    size: int
+    sha256: str
+    entry: int
+
+
+class RestoredAnswer(Answer, frozen=True):
+    """A backup that was put in place. `aside`: where the former database is now, null where there was none.
+
+    `entry`: the last audit entry of the backup, made at `time`, in milliseconds since the Unix epoch.
+    """
+
+    file: str
+    aside: str | None
+    entry: int
+    time: int
 
 
 class HealthAnswer(Answer, frozen=True):

@@ -24,8 +24,11 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
+from litestar.response import Stream
 
 from doctor.answers import (
+    BACKUP_DIGEST,
+    BACKUP_ENTRY,
     AuditAnswer,
     BroadcastAnswer,
     BroadcastOrder,
@@ -45,9 +48,11 @@ from doctor.answers import (
     Problem,
     ReceiptAnswer,
     ReportAnswer,
+    RestoreAnswer,
 )
 from doctor.commands import Commands
 from doctor.gateway import Gateway
+from doctor.restoration import Unconfirmed
 from doctor.settings import SOCKET_NAME, TOKEN_NAME, api_directory
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
@@ -172,6 +177,30 @@ async def verify_audit(commands: Orders) -> AuditAnswer:
     return await commands.verify_audit()
 
 
+@post("/v1/backups", media_type="application/vnd.sqlite3")
+async def back_up(commands: Orders, origin: From) -> Stream:
+    """Make a backup and hand it over. Every request makes a new one, whatever its key."""
+    backup = await commands.back_up(origin)
+    headers = {
+        "Content-Length": str(backup.size),
+        BACKUP_DIGEST: backup.digest,
+        BACKUP_ENTRY: str(backup.entry),
+    }
+    return Stream(backup.chunks(), headers=headers)
+
+
+@get("/v1/restore")
+async def show_restore(commands: Orders) -> RestoreAnswer:
+    """What a restored database lacks that waits to be confirmed."""
+    return commands.restore_state()
+
+
+@post("/v1/restore/confirm")
+async def confirm_restore(commands: Orders, origin: From) -> RestoreAnswer:
+    """Go on with the restored database."""
+    return await commands.confirm_restore(origin)
+
+
 @get("/healthz", opt={"open": True})
 async def health() -> HealthAnswer:
     """The process lives."""
@@ -201,6 +230,9 @@ HANDLERS = [
     add_member,
     remove_member,
     verify_audit,
+    back_up,
+    show_restore,
+    confirm_restore,
     health,
     ready,
 ]
@@ -227,6 +259,7 @@ def create_app(gateway: Gateway, token: str) -> Litestar:
             "origin": Provide(_origin),
         },
         exception_handlers={
+            Unconfirmed: _refuse_unconfirmed,
             UserError: _refuse_user_error,
             StorageError: _refuse_storage_error,
             HTTPException: _refuse_http_error,
@@ -247,6 +280,10 @@ def create_app(gateway: Gateway, token: str) -> Litestar:
 
 def _refuse_user_error(_: Request[None, None, State], error: UserError) -> Response[Problem]:
     return Response(Problem(str(error), "refused"), status_code=409)
+
+
+def _refuse_unconfirmed(_: Request[None, None, State], error: Unconfirmed) -> Response[Problem]:
+    return Response(Problem(f"Not accepted: {error}", "restored"), status_code=503)
 
 
 def _refuse_storage_error(_: Request[None, None, State], error: StorageError) -> Response[Problem]:

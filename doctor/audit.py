@@ -1,33 +1,26 @@
 """The audit log: a hash chain of what was done to the roster, the groups and the messages, and by whom.
 
 Every entry is written in the transaction of the act it records, so neither exists without the other. A chain alone does not
-show that its end was cut off; therefore its head is signed and appended to a file outside the database, and
-`verify` compares the two.
+show that its end was cut off; therefore its head is signed and kept outside the database (`doctor.heads`), and `verify`
+compares the two.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, unique
 from pathlib import Path
-from typing import Annotated
 
-import msgspec
-from msgspec import Meta
-
+from doctor import heads
+from doctor.heads import Head
 from shared.crypto import kdf
 from shared.crypto.kdf import Label
-from shared.crypto.signatures import SIGNERS, SigningKey
-from shared.errors import CryptoError, StorageError
-from shared.storage.keyfile import sync_directory
 from shared.storage.sqlite import open_reader
 
 GENESIS = bytes(32)
-HEADS_FILE = "audit-heads.jsonl"
 
 
 @unique
@@ -50,28 +43,24 @@ class Action(Enum):
     REPORTS_FORGOTTEN = "reports-forgotten"
     REPLACED_OFTEN = "replaced-often"
     RECEIPT_IMPOSSIBLE = "receipt-impossible"
-
-
-_Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-
-
-class Head(msgspec.Struct, frozen=True):
-    """The end of the chain at one moment, signed with the doctor's P-256 key. Hash and signature in hexadecimal digits."""
-
-    sequence: _Number
-    hash: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-    time: _Number
-    signature: Annotated[str, Meta(pattern=r"\A([0-9a-f]{2})*\Z")]
+    BACKUP_MADE = "backup-made"
+    RESTORE_FOUND = "restore-found"
+    INVITATIONS_VOIDED = "invitations-voided"
+    RESTORED = "restored"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What `verify` found. `first_bad` names the first entry that does not fit, or None."""
+    """What `verify` found. `first_bad` names the first entry that does not fit, or None.
+
+    `events` names what is no fault but must not go unseen: a restore that the operator has confirmed.
+    """
 
     entries: int
     heads: int
     first_bad: int | None
     reason: str | None
+    events: tuple[str, ...] = ()
 
 
 def entry_hash(previous: bytes, sequence: int, time: int, texts: tuple[str, str, str, str]) -> bytes:
@@ -94,126 +83,77 @@ def append(
     return sequence
 
 
-def export_head(
-    db: sqlite3.Connection, directory: Path, key: SigningKey, now: int, last: Head | None
-) -> Head | None:
-    """Sign the end of the chain and append it to the heads file, unless it is the `last` head that stands there.
-
-    Raises:
-        StorageError: the file cannot be written.
-    """
-    row = db.execute("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1").fetchone()
-    if row is None or (last is not None and (last.sequence, last.hash) == (row[0], row[1].hex())):
-        return last
-    signature = SIGNERS[key.algorithm].sign(key, Label.AUDIT_HEAD, *_head_parts(row[0], row[1], now))
-    head = Head(row[0], row[1].hex(), now, signature.hex())
-    append_line(directory / HEADS_FILE, msgspec.json.encode(head))
-    return head
-
-
-def append_line(path: Path, line: bytes) -> None:
-    """Append one line and make it durable. What a crash has left of a line before it is taken away first.
-
-    Raises:
-        StorageError: the file cannot be written, or not whole.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            _drop_torn_line(descriptor)
-            written = os.write(descriptor, line + b"\n")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        sync_directory(path.parent)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}") from error
-    if written <= len(line):
-        raise StorageError(f"{path} cannot be written: the volume took {written} of {len(line) + 1} bytes")
-
-
-def _drop_torn_line(descriptor: int) -> None:
-    """Nobody was told that a line without its end was written; left there, it would spoil the next one."""
-    size = os.fstat(descriptor).st_size
-    if size and os.pread(descriptor, 1, size - 1) != b"\n":
-        os.ftruncate(descriptor, os.pread(descriptor, size, 0).rfind(b"\n") + 1)
-
-
-def read_lines(path: Path) -> list[bytes]:
-    """The whole lines of a file that `append_line` has written; none where there is no file.
-
-    Raises:
-        StorageError: the file cannot be read.
-    """
-    try:
-        return path.read_bytes().split(b"\n")[:-1]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error.strerror}") from error
-
-
 def verify(db: sqlite3.Connection, directory: Path, public_key: bytes, algorithm: int) -> Verdict:
     """Recompute the chain and hold the signed heads against it.
 
     Raises:
         StorageError: the heads file cannot be read, or a line of it is damaged; names it.
     """
-    entries, previous = 0, GENESIS
-    hashes: dict[int, str] = {0: GENESIS.hex()}
+    hashes, bad = _recompute(db)
+    entries = len(hashes) - 1
+    if bad is not None:
+        return Verdict(entries, 0, entries + 1, bad)
+    return _hold_heads(heads.read(directory), hashes, heads.verifier(public_key, algorithm))
+
+
+def verify_chain(db: sqlite3.Connection) -> str | None:
+    """What is wrong with the first entry that does not follow from those before it; None where all do."""
+    return _recompute(db)[1]
+
+
+_TYPES = (int, int, str, str, str, str, bytes)
+
+
+def _recompute(db: sqlite3.Connection) -> tuple[list[str], str | None]:
+    """The hashes of the entries from 0, the genesis, up to the first that does not fit; and what is wrong with that one."""
+    previous, hashes = GENESIS, [GENESIS.hex()]
     rows = db.execute(
         "SELECT sequence, time, actor, action, object, detail, hash FROM audit ORDER BY sequence"
     )
-    for sequence, time, actor, action, subject, detail, stored in rows:
-        entries += 1
-        if sequence != entries:
-            return Verdict(entries - 1, 0, entries, f"entry {entries} is missing")
-        if not 0 <= time < 2**64:  # no time that `append` could have hashed
-            return Verdict(entries - 1, 0, sequence, f"entry {sequence} was changed")
-        previous = entry_hash(previous, sequence, time, (actor, action, subject, detail))
-        if previous != stored:
-            return Verdict(entries - 1, 0, sequence, f"entry {sequence} was changed")
-        hashes[sequence] = stored.hex()
-    heads = _read_heads(directory / HEADS_FILE)
-    judge = _head_judge(hashes, entries, public_key, algorithm)
-    for position, head in enumerate(heads, start=1):
-        if reason := judge(head):
-            return Verdict(entries, position - 1, min(head.sequence, entries + 1), reason)
-    return Verdict(entries, len(heads), None, None)
+    try:
+        for row in rows:
+            expected = len(hashes)
+            if row[0] != expected:
+                return hashes, f"entry {expected} is missing"
+            if tuple(map(type, row)) != _TYPES or row[1] < 0:
+                return hashes, f"entry {expected} was changed"
+            if entry_hash(previous, row[0], row[1], row[2:6]) != row[6]:
+                return hashes, f"entry {expected} was changed"
+            previous = row[6]
+            hashes.append(previous.hex())
+    except sqlite3.Error as error:  # bytes that are no text, or a page that is none
+        return hashes, f"entry {len(hashes)} cannot be read ({error})"
+    return hashes, None
 
 
-def _head_judge(
-    hashes: dict[int, str], entries: int, public_key: bytes, algorithm: int
-) -> Callable[[Head], str | None]:
-    signer = next(signer for number, signer in SIGNERS.items() if number == algorithm)
+def _hold_heads(lines: list[Head], hashes: list[str], is_ours: Callable[[Head], bool]) -> Verdict:
+    """Judge the heads in the order in which they were written, without those that a confirmed restore has voided."""
+    entries, events = len(hashes) - 1, []
+    void = heads.voided(lines)
+    for position, head in enumerate(lines):
+        reason = None
+        if not is_ours(head):
+            reason = f"the signed head for entry {head.sequence} is not the doctor's"
+        elif head.base is not None and head in lines[:position]:
+            reason = f"the line of the restore in entry {head.sequence} stands twice"
+        elif position in void:
+            continue
+        elif head.sequence > entries:
+            reason = f"the log was cut: a signed head names entry {head.sequence}, the last is {entries}"
+        elif hashes[head.sequence] != head.hash:
+            reason = f"entry {head.sequence} is not the one that the signed head names: the log was forked"
+        elif head.base is not None:
+            events.append(_restore_event(head, lines[:position]))
+        if reason is not None:
+            return Verdict(entries, position, min(head.sequence, entries + 1), reason, tuple(events))
+    return Verdict(entries, len(lines), None, None, tuple(events))
 
-    def judge(head: Head) -> str | None:
-        parts = _head_parts(head.sequence, bytes.fromhex(head.hash), head.time)
-        try:
-            signer.verify(public_key, Label.AUDIT_HEAD, bytes.fromhex(head.signature), *parts)
-        except CryptoError:
-            return f"the signed head for entry {head.sequence} is not the doctor's"
-        if head.sequence > entries:
-            return f"the log was cut: a signed head names entry {head.sequence}, the last is {entries}"
-        if hashes[head.sequence] != head.hash:
-            return f"entry {head.sequence} is not the one that the signed head names: the log was forked"
-        return None
 
-    return judge
-
-
-def _head_parts(sequence: int, digest: bytes, time: int) -> tuple[bytes, bytes, bytes]:
-    return sequence.to_bytes(8, "big"), digest, time.to_bytes(8, "big")
-
-
-def _read_heads(path: Path) -> list[Head]:
-    heads = []
-    for number, line in enumerate(read_lines(path), start=1):
-        try:
-            heads.append(msgspec.json.decode(line, type=Head))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise StorageError(f"{path}, line {number}, is damaged: {error}") from error
-    return heads
+def _restore_event(head: Head, earlier: list[Head]) -> str:
+    base = head.base or 0
+    newest = max((line.sequence for line in earlier), default=base)
+    lost = f"entries {base + 1} to {newest} of the former log" if newest > base else "no signed entry"
+    return f"entry {head.sequence} records a confirmed restore to entry {base}; lost: {lost}"
 
 
 def verify_file(path: Path, directory: Path, public_key: bytes, algorithm: int) -> Verdict:

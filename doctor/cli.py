@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from doctor import messages_cli
+from doctor import messages_cli, safekeeping
 from doctor.answers import (
     AuditAnswer,
     DepartureAnswer,
@@ -37,6 +37,7 @@ groups_app = typer.Typer(no_args_is_help=True, help="Groups and their members.")
 audit_app = typer.Typer(no_args_is_help=True, help="The audit log.")
 app.add_typer(groups_app, name="groups")
 app.add_typer(audit_app, name="audit")
+safekeeping.register(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -222,6 +223,7 @@ def verify_audit(as_json: AsJson = False) -> None:
     with calling() as client:
         answer = client.get("/v1/audit/verify", AuditAnswer)
     text = f"{answer.entries} entries and {answer.heads} signed heads verify."
+    text += "".join(f" {event[0].upper()}{event[1:]}." for event in answer.events)
     if not answer.valid:
         text = f"The audit log does not verify at entry {answer.first_bad}: {answer.reason}."
     show_answer(answer, as_json, lambda: CONSOLE.print(text))

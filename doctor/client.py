@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from shared.errors import StorageError, TelemedError, UserError
 from shared.storage.keyfile import read_private
 
 TIMEOUT = 30.0
+DOWNLOAD_TIMEOUT = 600.0  # seconds without a byte: a large database has to be copied and checked first
 
 T = TypeVar("T")
 
@@ -83,10 +85,33 @@ class Client:
                 raise UserError(
                     "This program cannot read the doctor's answer; the doctor is of another version."
                 ) from error
+        raise _refused(response)
+
+    def download(self, path: str, sink: Callable[[bytes, int], None]) -> Mapping[str, str]:
+        """Order something that comes as bytes; returns the answer's headers.
+
+        Args:
+            sink: called with each part, and the size of the whole.
+
+        Raises:
+            UserError: the doctor says no, and why; or not everything has come. DoctorUnreachable: nobody answers.
+        """
+        timeout = httpx.Timeout(TIMEOUT, read=DOWNLOAD_TIMEOUT)
         try:
-            raise UserError(msgspec.json.decode(response.content, type=Problem).error)
-        except msgspec.DecodeError as error:
-            raise UserError(f"The doctor answered {response.status_code}; see its log.") from error
+            with self._http.stream("POST", path, timeout=timeout) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _refused(response)
+                size = int(response.headers["Content-Length"])
+                for data in response.iter_raw():
+                    sink(data, size)
+                return response.headers
+        except httpx.ConnectError as error:
+            raise self._unreachable() from error
+        except httpx.TransportError as error:
+            raise UserError(
+                f"The doctor broke off before everything had come ({error}); try again."
+            ) from error
 
     def _read_token(self, path: Path) -> str:
         try:
@@ -99,3 +124,10 @@ class Client:
             f"No doctor answers at {self._socket}. Start it with `telemed-doctor serve`, or name its"
             " configuration with --config."
         )
+
+
+def _refused(response: httpx.Response) -> UserError:
+    try:
+        return UserError(msgspec.json.decode(response.content, type=Problem).error)
+    except msgspec.DecodeError:
+        return UserError(f"The doctor answered {response.status_code}; see its log.")

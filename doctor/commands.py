@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from doctor.backup import BackingUp
+from doctor.confirming import Confirming
 from doctor.departures import Departures
 from doctor.forgetting import Forgetting
 from doctor.grouping import Grouping
@@ -10,5 +12,5 @@ from doctor.messaging import Messaging
 from doctor.questions import Questions
 
 
-class Commands(Inviting, Messaging, Departures, Grouping, Forgetting, Questions):
+class Commands(Inviting, Messaging, Departures, Grouping, Forgetting, BackingUp, Confirming, Questions):
     """Every order and every question; whoever may give orders may ask questions."""

@@ -109,4 +109,11 @@ INSERT INTO memberships SELECT 'patient:' || patient_id, patient_id, 0, NULL, NU
     WHERE standing = 'active';
 """
 
-MIGRATIONS = (FIRST, SECOND, THIRD)
+FOURTH = """
+CREATE TABLE facts (                         -- what the database says of itself, see doctor.facts
+    name  TEXT PRIMARY KEY,
+    value BLOB NOT NULL                      -- sealed
+) STRICT;
+"""
+
+MIGRATIONS = (FIRST, SECOND, THIRD, FOURTH)

@@ -1,8 +1,6 @@
-"""Orders that remove a patient: revoked for good, or retired until it comes back; and the journal of revocations."""
+"""Orders that remove a patient: revoked for good, or retired until it comes back."""
 
 from __future__ import annotations
-
-import asyncio
 
 import msgspec
 
@@ -10,7 +8,6 @@ from doctor import roster
 from doctor.answers import DepartureAnswer, Origin
 from doctor.desk import Desk, Office
 from doctor.roster import Departure
-from shared.errors import StorageError
 from shared.logs import get_logger
 from shared.net.stream import clock
 from shared.protocol.doctor_handshake import Standing
@@ -20,9 +17,7 @@ _log = get_logger("commands")
 
 
 class Departures(Desk):
-    """Revokes and retires. `journal_behind`: the disk has refused a line of the journal."""
-
-    journal_behind = False
+    """Revokes and retires."""
 
     def __init__(self, office: Office) -> None:
         super().__init__(office)
@@ -32,29 +27,13 @@ class Departures(Desk):
         """Expel a patient for good.
 
         When this returns: tombstone and audit entry are on the disk, its socket is cut, each of its groups is in a new
-        epoch, and the journal says so. Whatever is accepted from now on is sealed under keys that it never held.
+        epoch, and the journal says so, or will when its disk takes it. Whatever is accepted from now on is sealed under keys
+        that it never held.
 
         Raises:
             UserError: no such patient. StorageError: nothing has happened.
         """
-        answer = await self._depart(patient_id, Standing.REVOKED, origin)
-        try:
-            await asyncio.to_thread(self._office.journal.append, patient_id, clock().wall)
-        except StorageError as error:
-            # The revocation stands; to call it off now would be false. The journal is completed later.
-            _log.error("journal behind", patient=patient_id, cause=str(error))
-            self.journal_behind = True
-        return answer
-
-    def complete_journal(self) -> None:
-        """Called now and then: write what the disk refused before."""
-        if self.journal_behind:
-            try:
-                self._office.journal.reconcile(self.reader, clock().wall)
-            except StorageError as error:
-                _log.error("journal behind", cause=str(error))
-            else:
-                self.journal_behind = False
+        return await self._depart(patient_id, Standing.REVOKED, origin)
 
     async def retire(self, patient_id: str, origin: Origin) -> DepartureAnswer:
         """Remove a patient that is gone; with the same key it may come back.
@@ -77,6 +56,7 @@ class Departures(Desk):
             lambda departure: self._departed(departure, started.elapsed),
             answer,
             DepartureAnswer,
+            unconfirmed=standing is Standing.REVOKED,
         )
         # Measured behind the commit, so it cannot stand in the stored answer.
         return msgspec.structs.replace(answered, excluded_in_ms=self._excluded_in.get((patient_id, standing)))

@@ -19,6 +19,7 @@ from doctor.journal import Journal
 from doctor.keyring import Keyring
 from doctor.outbox import Outbox
 from doctor.reports import Reports
+from doctor.restoration import Restoration
 from doctor.roster import Roster
 from doctor.settings import DoctorSettings
 from shared.net.stream import clock
@@ -39,8 +40,9 @@ class Office:
         outbox: accepts messages.
         fanout: groups and sessions at work.
         writer, reader: the database.
-        journal: the revocations outside it.
+        journal: what of it must not be forgotten, outside it.
         reports: what patients report.
+        restoration: whether a restored database waits to be confirmed.
     """
 
     settings: DoctorSettings
@@ -53,6 +55,7 @@ class Office:
     reader: sqlite3.Connection
     journal: Journal
     reports: Reports
+    restoration: Restoration
 
 
 class Desk:
@@ -75,12 +78,15 @@ class Desk:
         effect: Callable[[T], None],
         answer: Callable[[T], A],
         kind: type[A],
+        unconfirmed: bool = False,
     ) -> A:
-        """Carry out one order, once for each Idempotency-Key.
+        """Carry out one order, once for each Idempotency-Key. `unconfirmed`: also on a restored database that waits.
 
         Raises:
             UserError: it cannot be done. StorageError: nothing has happened.
         """
+        if not unconfirmed:
+            self._office.restoration.require_confirmed()
         now = clock().wall
 
         def committed(outcome: Outcome[T]) -> None:

@@ -40,6 +40,7 @@ class Fanout:
         reader: a connection that sees what is committed.
         random: entropy.
         on_epoch: told of each new epoch, so that its number is kept and audited.
+        floor: the number that the last confirmed restore has burned.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Fanout:
         reader: sqlite3.Connection,
         random: Callable[[int], bytes],
         on_epoch: Callable[[str, int, int], None],
+        floor: int = 0,
     ) -> None:
         self.groups: dict[str, Group] = {}
         self.last: dict[Stream, int] = {}  # the last number that was accepted in each stream
@@ -57,6 +59,7 @@ class Fanout:
         self._reader = reader
         self._random = random
         self._on_epoch = on_epoch
+        self._floor = floor
         self._behind: set[Attachment] = set()
         self.troubles = Troubles()
         self.catch_up = CatchUp(outbox, reader, self.last, self._attach, self.troubles)
@@ -75,10 +78,10 @@ class Fanout:
 
     # What was committed
 
-    def add_group(self, name: str) -> None:
-        """A group was created."""
+    def add_group(self, name: str, last: int) -> None:
+        """A group was created; its stream begins after `last`."""
         self.groups[name] = Group(name)
-        self.last[streams.of_group(name)] = 0
+        self.last[streams.of_group(name)] = last
         self._begin_epoch(self.groups[name], 1)
 
     def join(self, join: Join) -> None:
@@ -179,11 +182,25 @@ class Fanout:
             attachment.written = reported.get(stream, 0)
             self.catch_up.soon(attachment)
 
-    def last_issued(self, attachment: Attachment) -> int:
-        """The highest number that can ever have been sent to the patient of this attachment."""
+    def last_issued(self, attachment: Attachment | None) -> int:
+        """The highest number that can ever have been sent to the patient of this attachment; None: of a stream that is unknown,
+        or was never meant for it.
+
+        What was issued in a time that a restored database has lost is at or below the number that its confirmation burned.
+        """
+        if attachment is None:
+            return self._floor
         if attachment.member:
             return self.last[attachment.stream]
-        return max(attachment.delivered, attachment.issued)
+        return max(attachment.delivered, attachment.issued, self._floor)
+
+    def begin_anew(self, floor: int) -> None:
+        """A restored database was confirmed: every stream goes on above this number, every group in a new epoch."""
+        self._floor = floor
+        for stream in self.last:
+            self.last[stream] = floor
+        for group in self.groups.values():
+            self.next_epoch(group)
 
     def resume(self, session: Session) -> None:
         """The patient's socket takes more again."""

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import os
 import secrets
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from doctor import answers, audit, enrolment, groups, keyring, outbox, slow_readers
+from doctor import answers, audit, enrolment, heads, outbox, restoration, slow_readers
 from doctor.answers import Origin
-from doctor.audit import Action, Head
+from doctor.audit import Action
 from doctor.commands import Commands
-from doctor.database import MIGRATIONS
 from doctor.desk import Office
 from doctor.door import Allowance, DoorKeeper
 from doctor.fanout import Fanout
+from doctor.heads import Head
 from doctor.house import House
-from doctor.journal import Journal
 from doctor.receipts import Acknowledgement, Receipts
 from doctor.reports import Reports
 from doctor.roster import Roster
 from doctor.settings import DoctorSettings
+from doctor.stores import Stores, open_stores
 from doctor.visits import Visit
-from shared.crypto.suites import SuiteId, suite_by_name
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
 from shared.net.stream import clock
@@ -37,9 +34,6 @@ from shared.protocol.cookies import CookieJar
 from shared.protocol.doctor_handshake import Practice
 from shared.protocol.prekeys import PrekeyRing
 from shared.protocol.replay import ReplayCache
-from shared.storage.keyfile import private_directory
-from shared.storage.sealed import Sealer
-from shared.storage.sqlite import Writer, open_reader
 from shared.wire.opcodes import DisconnectReason
 
 _log = get_logger("gateway")
@@ -56,14 +50,12 @@ class Gateway:
         timekeeper: runs the timers; it ends only with the doctor, or by a bug, which is then raised at the end.
     """
 
-    def __init__(
-        self, settings: DoctorSettings, house: House, commands: Commands, keys: keyring.Keyring
-    ) -> None:
+    def __init__(self, settings: DoctorSettings, house: House, commands: Commands, stores: Stores) -> None:
         self.commands = commands
         self.port = 0
         self._settings = settings
         self._house = house
-        self._keys = keys
+        self._stores = stores
         self.timekeeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._server: asyncio.Server | None = None
         self._last_head: Head | None = None
@@ -71,7 +63,8 @@ class Gateway:
     @property
     def ready(self) -> bool:
         """Whether devices are accepted."""
-        return self._server is not None and self._server.is_serving()
+        listening = self._server is not None and self._server.is_serving()
+        return listening and self._stores.restoration.pending is None
 
     async def listen(self) -> None:
         """Accept devices from now on.
@@ -102,6 +95,8 @@ class Gateway:
         for stream in list(self._house.streams):
             stream.hang_up(DisconnectReason.CLOSING)
         await self.commands.storage_answers()
+        with contextlib.suppress(StorageError, sqlite3.Error):  # then the next start signs it
+            self._export_head()
         # A join among it may have set a timer for an epoch, which could no longer be kept.
         self._house.fanout.close()
 
@@ -115,7 +110,7 @@ class Gateway:
             tasks.create_task(_every(2.0, fanout.forget_read))
             tasks.create_task(_every(2.0, lambda: slow_readers.cut(fanout, clock())))
             tasks.create_task(_every(2.0, self._house.receipts.write_waiting))
-            tasks.create_task(_every(60.0, self.commands.complete_journal))
+            tasks.create_task(_every(2.0, self._complete_journal))
             tasks.create_task(_every(1.0, lambda: _roll_old_epochs(fanout, epoch_interval)))
             tasks.create_task(_every(60.0, self._erase_expired))
             tasks.create_task(_every(60.0, self._retire_unseen))
@@ -126,24 +121,32 @@ class Gateway:
         self._submit(lambda db: enrolment.erase_expired(db, now), "expired invitations not erased")
         self._submit(lambda db: answers.forget_older(db, now - 7 * outbox.DAY), "old answers not erased")
 
+    def _complete_journal(self) -> None:
+        """Write what the journal's disk refused before; any commit does it."""
+        if self._stores.journal.behind:
+            self._submit(lambda db: None, "journal not completed")
+
     def _retire_unseen(self) -> None:
         days = self._settings.retire_after_days
         if not days:
             return
         limit = clock().wall - days * outbox.DAY
+        restored = self._stores.restoration
+        if restored.pending is not None or restored.confirmed_at > limit:
+            return  # a restored database does not know who was seen since
         for patient_id in self.commands.fleet_unseen_since(limit):
             retiring = asyncio.ensure_future(self.commands.retire(patient_id, Origin("timer")))
             retiring.add_done_callback(_report("patient not retired"))
 
     def _export_head(self) -> None:
-        before = self._last_head
-        self._last_head = audit.export_head(
-            self.commands.reader,
-            Path(self._settings.audit_dir),
-            self._keys.identity,
-            clock().wall,
-            before,
-        )
+        stores, before = self._stores, self._last_head
+        if stores.restoration.pending is not None:
+            return  # no signature for a log that is not confirmed to be the one that goes on
+        directory, now = Path(self._settings.audit_dir), clock().wall
+        if stores.restoration.line_due:
+            restoration.complete_heads(stores.reader, stores.sealer, directory, stores.keys.identity, now)
+            stores.restoration.line_due = False
+        self._last_head = heads.export(stores.reader, directory, stores.keys.identity, now, before)
         if self._last_head is not None and self._last_head is not before:
             _log.debug("audit head exported", sequence=self._last_head.sequence)
 
@@ -187,53 +190,24 @@ async def open_gateway(settings: DoctorSettings) -> AsyncIterator[Gateway]:
         UserError: a file mode, a port or another doctor is in the way; says what to do.
         StorageError: a store cannot be opened, or the clock is behind it.
     """
-    state_dir, audit_dir = Path(settings.state_dir), Path(settings.audit_dir)
-    for directory in (state_dir, audit_dir):
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        private_directory(directory)
-    with _only_doctor(state_dir):
-        suites = frozenset(suite_by_name(name).id for name in settings.suites)
-        keys = keyring.load_or_create(state_dir, suites, secrets.token_bytes)
-        keyring.keep_name(state_dir, settings.doctor_id)
-        path = state_dir / "doctor.db"
-        async with Writer(path, MIGRATIONS) as writer:
-            await writer.submit(_prepare)
-            with contextlib.closing(open_reader(path)) as reader:
-                journal = Journal(audit_dir)
-                journal.reconcile(reader, clock().wall)
-                gateway = _assemble(settings, suites, keys, writer, reader, journal)
-                await gateway.listen()
-                gateway.timekeeper = timekeeper = asyncio.create_task(gateway.keep_time())
-                try:
-                    await gateway.commands.provision_fleet_once()  # names the port, which listening has fixed
-                    yield gateway
-                finally:
-                    timekeeper.cancel()
-                    await asyncio.wait({timekeeper})
-                    await gateway.close()
-                if not timekeeper.cancelled():
-                    timekeeper.result()
+    async with open_stores(settings) as stores:
+        gateway = _assemble(settings, stores)
+        await gateway.listen()
+        gateway.timekeeper = timekeeper = asyncio.create_task(gateway.keep_time())
+        try:
+            await gateway.commands.provision_fleet_once()  # names the port, which listening has fixed
+            yield gateway
+        finally:
+            timekeeper.cancel()
+            await asyncio.wait({timekeeper})
+            await gateway.close()
+        if not timekeeper.cancelled():
+            timekeeper.result()
 
 
-def _prepare(db: sqlite3.Connection) -> None:
-    """What must be true before anything else: a clock that is not behind, and the group of everyone."""
-    now = clock().wall
-    outbox.require_clock(db, now)
-    if not db.execute("SELECT 1 FROM groups WHERE name = ?", (groups.EVERYONE,)).fetchone():
-        groups.create(db, groups.EVERYONE, now, "gateway")
-    audit.append(db, now, "gateway", Action.STARTED, "doctor")
-
-
-def _assemble(
-    settings: DoctorSettings,
-    suites: frozenset[SuiteId],
-    keys: keyring.Keyring,
-    writer: Writer,
-    reader: sqlite3.Connection,
-    journal: Journal,
-) -> Gateway:
+def _assemble(settings: DoctorSettings, stores: Stores) -> Gateway:
     random, doctor_id = secrets.token_bytes, settings.doctor_id
-    sealer = Sealer(keys.storage, random)
+    keys, sealer, writer, reader = stores.keys, stores.sealer, stores.writer, stores.reader
     roster = Roster()
     roster.load(reader, sealer)
     messages = outbox.Outbox(doctor_id, keys.identity, sealer, random)
@@ -244,14 +218,14 @@ def _assemble(
             _report("epoch not kept")
         )
 
-    fanout = Fanout(doctor_id, messages, reader, random, keep_epoch)
+    fanout = Fanout(doctor_id, messages, reader, random, keep_epoch, stores.floor)
     fanout.load()
     window = round(settings.clock_window_s * SECOND)
     door = DoorKeeper(settings.half_open_limit, settings.half_open_per_address)
     practice = Practice(
         doctor_id=doctor_id,
         signing_keys=keys.signing,
-        suites=suites,
+        suites=stores.suites,
         directory=roster,
         prekeys=PrekeyRing(doctor_id, keys.signing, random),
         replays=ReplayCache(2 * window),
@@ -259,6 +233,7 @@ def _assemble(
         clock_window=window,
         handshake_deadline=round(settings.handshake_deadline_s * SECOND),
         cookies=CookieJar(random, lambda: door.crowded),
+        admits=lambda: stores.restoration.pending is None,
     )
 
     def committed(batch: list[Acknowledgement]) -> None:
@@ -269,25 +244,22 @@ def _assemble(
     allowance = Allowance(settings.reports_per_minute)
     receipts = Receipts(writer, committed)
     house = House(practice, roster, fanout, receipts, writer, door, reports, allowance)
-    office = Office(settings, keys, sealer, roster, messages, fanout, writer, reader, journal, reports)
-    commands = Commands(office)
-    return Gateway(settings, house, commands, keys)
+    office = Office(
+        settings,
+        keys,
+        sealer,
+        roster,
+        messages,
+        fanout,
+        writer,
+        reader,
+        stores.journal,
+        reports,
+        stores.restoration,
+    )
+    return Gateway(settings, house, Commands(office), stores)
 
 
 def _keep_epoch(db: sqlite3.Connection, group: str, number: int, members: int) -> None:
     db.execute("UPDATE groups SET epoch = ? WHERE name = ?", (number, group))
     audit.append(db, clock().wall, "gateway", Action.EPOCH_BEGUN, group, f"epoch {number}, {members} members")
-
-
-@contextlib.contextmanager
-def _only_doctor(state_dir: Path) -> Iterator[None]:
-    """Two doctors on one state would give the same number twice."""
-    descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"Another doctor is running on {state_dir}; stop it first.") from error
-        yield
-    finally:
-        os.close(descriptor)

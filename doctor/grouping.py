@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from doctor import groups
+from doctor import groups, streams
 from doctor.answers import GroupAnswer, MemberAnswer, Origin
 from doctor.desk import Desk
 from doctor.streams import Join, Leave
@@ -18,16 +18,16 @@ class Grouping(Desk):
         """Make a group. Raises UserError where the name is taken or not a name."""
         now = clock().wall
 
-        def work(db: sqlite3.Connection) -> str:
+        def work(db: sqlite3.Connection) -> int:
             groups.create(db, name, now, origin.actor)
-            return name
+            return streams.last_number(db, streams.of_group(name))
 
         return await self._order(
             origin,
             ("create", name),
             work,
-            self._office.fanout.add_group,
-            lambda created: GroupAnswer(created, 1, []),
+            lambda last: self._office.fanout.add_group(name, last),
+            lambda _: GroupAnswer(name, 1, []),
             GroupAnswer,
         )
 

@@ -82,7 +82,7 @@ class Intake:
 
     def _was_issued(self, attachment: Attachment | None, position: Position) -> bool:
         """V-090: whether the patient can stand there; if not, its connection is ended."""
-        issued = self._house.fanout.last_issued(attachment) if attachment else 0
+        issued = self._house.fanout.last_issued(attachment)
         if position.last <= issued:
             return True
         detail = f"{position.stream}: {position.last} acknowledged, {issued} is the last that was issued"

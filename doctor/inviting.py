@@ -96,6 +96,8 @@ class Inviting(Desk):
     async def provision_fleet_once(self) -> None:
         """At the first start, write the fleet invitation where replicas find it."""
         path = self._office.settings.provisioning_file
+        if self._office.restoration.pending is not None:
+            return
         if path and not await asyncio.to_thread(os.path.exists, path):
             await self.invite(InviteOrder(), Origin("gateway"))
             _log.info("fleet invitation written", path=path)

@@ -1,60 +1,169 @@
-"""The journal of revocations, outside the database and on the audit volume.
+"""The journal of revocations and of used invitations, outside the database and on the audit volume.
 
-A restored backup would bring a revoked patient back; the journal shows it. It is written after the commit and before `revoke`
-returns. At start, a journal that is behind is completed; one that is ahead means that the database is an old copy, and the doctor does
-not start on it.
+A restored backup would bring a revoked patient back, and an invitation that was used up; the journal shows it.
+
+Law: a line is a copy of an audit entry that must not be forgotten, written after the entry's commit and before anybody is told
+of it: before `revoke` returns, before a new patient's session is admitted. So a journal may be behind its database by what
+a crash came in between; it is completed from there. One that is ahead means that the database is an older state. Each
+line is authenticated under a key that the audit volume does not hold.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
-from doctor.audit import append_line, read_lines
-from shared.errors import StorageError, UserError
+from doctor.audit import Action
+from doctor.heads import HexHash, Number, holds
+from shared.crypto import kdf
+from shared.crypto.kdf import Label
+from shared.errors import InvalidSignature, StorageError
+from shared.logs import get_logger
+from shared.storage.lines import append_lines, read_lines
 
 JOURNAL_FILE = "journal.jsonl"
 
+_log = get_logger("journal")
 
-class Revocation(msgspec.Struct, frozen=True):
-    """One line. `time` in milliseconds since the Unix epoch."""
+_JOURNALLED = (Action.ENROLLED, Action.REVOKED, Action.RESTORED)
 
-    time: int
-    revoked: str
+
+class Line(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A copy of one audit entry.
+
+    Attributes:
+        sequence, hash, time, action: the entry's own.
+        subject: the patient; of a restore, the entry it went back to.
+        invitation: by which the patient was enrolled, in hexadecimal digits.
+        algorithm, key: the patient's, in hexadecimal digits, so that a tombstone can be set where it is unknown.
+        mac: of all the others.
+    """
+
+    sequence: Number
+    hash: HexHash
+    time: Number
+    action: str
+    subject: str
+    invitation: str = ""
+    algorithm: int = 0
+    key: Annotated[str, Meta(pattern=r"\A([0-9a-f]{2})*\Z")] = ""
+    mac: str = ""
 
 
 class Journal:
-    """The journal below an audit directory. Its methods block: call them from a thread of their own."""
+    """The journal below an audit directory.
 
-    def __init__(self, audit_dir: Path) -> None:
+    Args:
+        audit_dir: where it stands.
+        storage_key: the doctor's; the key of the lines is derived from it.
+    """
+
+    def __init__(self, audit_dir: Path, storage_key: bytes) -> None:
         self._path = audit_dir / JOURNAL_FILE
+        self._key = kdf.derive(Label.JOURNAL_KEY, (storage_key,))
+        self._written: int | None = None  # up to this audit entry; None: not compared yet
+        self.behind = False
 
-    def append(self, patient_id: str, now: int) -> None:
-        """Note a revocation durably. Raises StorageError where the file cannot be written."""
-        append_line(self._path, msgspec.json.encode(Revocation(now, patient_id)))
+    def compare(self, db: sqlite3.Connection) -> list[Line]:
+        """Complete the journal from the database, and return what the database does not have, oldest first.
 
-    def reconcile(self, db: sqlite3.Connection, now: int) -> None:
-        """Bring the journal up to the database.
+        Lines that a confirmed restore has voided are not among them. Only after this does `complete` write anything.
 
         Raises:
-            UserError: the journal is ahead; says what to do. StorageError: the file is damaged or cannot be written.
+            StorageError: the file cannot be read or written, or a line of it is damaged; names it.
         """
-        rows = db.execute("SELECT patient_id FROM patients WHERE standing = 'revoked'")
-        known = {row[0] for row in rows}
-        journalled = self._read()
-        if ahead := journalled - known:
-            raise UserError(
-                f"The database is an old copy: {', '.join(sorted(ahead))} was revoked after it was made."
-                f" Put the newest database back, or move {self._path} away and revoke again."
-            )
-        for patient_id in sorted(known - journalled):
-            self.append(patient_id, now)
+        lines = self.read()
+        known = {(line.sequence, line.hash) for line in lines}
+        behind = [line for line in self._entries_after(db, 0) if (line.sequence, line.hash) not in known]
+        self._append(behind)
+        self._written = _last_sequence(db)
+        standing: list[Line] = []
+        for line in (*lines, *behind):
+            if line.action == Action.RESTORED.value:
+                standing = [earlier for earlier in standing if earlier.sequence <= int(line.subject)]
+            standing.append(line)
+        return [line for line in standing if not holds(db, line.sequence, line.hash)]
 
-    def _read(self) -> set[str]:
-        # A line that a crash has torn is not among them; its revocation is in the database and is noted again.
+    def complete(self, db: sqlite3.Connection) -> None:
+        """Write what was committed since the last call; the writer's thread calls it after each commit.
+
+        What the disk refuses is tried again with the next commit: what was committed stands, and it would be false to call it
+        off.
+        """
+        if self._written is None:
+            return
         try:
-            return {msgspec.json.decode(line, type=Revocation).revoked for line in read_lines(self._path)}
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise StorageError(f"{self._path} is damaged: {error}") from error
+            last = _last_sequence(db)
+            self._append(self._entries_after(db, self._written))
+        except (StorageError, sqlite3.Error) as error:
+            self.behind = True
+            _log.error("journal behind", cause=str(error))
+            return
+        self.behind, self._written = False, last
+
+    def read(self) -> list[Line]:
+        """All lines. Raises StorageError: the file cannot be read, or a line of it is damaged; names it."""
+        # A line that a crash has torn is not among them; its entry is in the database and is noted again.
+        return [self._parse(number, raw) for number, raw in enumerate(read_lines(self._path), start=1)]
+
+    def _parse(self, number: int, raw: bytes) -> Line:
+        try:
+            line = msgspec.json.decode(raw, type=Line)
+            kdf.verify_mac(Label.JOURNAL_LINE, self._key, _hex(line.mac), _authenticated(line))
+            if line.action == Action.RESTORED.value:
+                int(line.subject)
+        except (msgspec.DecodeError, InvalidSignature, ValueError) as error:
+            raise StorageError(
+                f"{self._path}, line {number}, is damaged or not this doctor's ({error}). Put the file back from a copy, or"
+                " move it away: the doctor then writes a new one, and an older database can no longer be told by it."
+            ) from error
+        return line
+
+    def _append(self, lines: Sequence[Line]) -> None:
+        if lines:
+            append_lines(self._path, [msgspec.json.encode(line) for line in lines])
+
+    def _entries_after(self, db: sqlite3.Connection, sequence: int) -> list[Line]:
+        rows = db.execute(
+            "SELECT audit.sequence, audit.hash, audit.time, audit.action, audit.object,"
+            " coalesce(patients.invitation, x''), coalesce(algorithm, 0), coalesce(public_key, x'')"
+            " FROM audit LEFT JOIN patients ON patient_id = audit.object AND action != ?"
+            " WHERE audit.sequence > ? AND audit.action IN (?, ?, ?) ORDER BY audit.sequence",
+            (Action.RESTORED.value, sequence, *(action.value for action in _JOURNALLED)),
+        )
+        return [self._line(*row) for row in rows]
+
+    def _line(
+        self,
+        sequence: int,
+        digest: bytes,
+        time: int,
+        action: str,
+        subject: str,
+        invitation: bytes,
+        algorithm: int,
+        key: bytes,
+    ) -> Line:
+        line = Line(sequence, digest.hex(), time, action, subject, invitation.hex(), algorithm, key.hex())
+        mac = kdf.mac(Label.JOURNAL_LINE, self._key, _authenticated(line))
+        return msgspec.structs.replace(line, mac=mac.hex())
+
+
+def _last_sequence(db: sqlite3.Connection) -> int:
+    return db.execute("SELECT max(sequence) FROM audit").fetchone()[0] or 0
+
+
+def _authenticated(line: Line) -> bytes:
+    return msgspec.json.encode(msgspec.structs.replace(line, mac=""))
+
+
+def _hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""

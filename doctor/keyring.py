@@ -57,10 +57,45 @@ def load_or_create(state_dir: Path, suites: frozenset[SuiteId], random: Callable
     path = directory / _STORAGE_FILE
     if not path.exists():
         write_private(path, random(STORAGE_KEY_SIZE))
+    return Keyring(signing, _load_storage_key(path))
+
+
+def load(state_dir: Path) -> Keyring:
+    """Read the keys of a doctor that has run before; never makes one.
+
+    Raises:
+        UserError: a file's mode or owner is too loose, or a key is missing; says what to do.
+        StorageError: a file cannot be read, or is damaged.
+    """
+    require_all(state_dir)
+    directory = private_directory(state_dir / "keys")
+    signing = {
+        algorithm: load_signing_key(state_dir, algorithm)
+        for algorithm, name in _FILES.items()
+        if (directory / name).exists()
+    }
+    return Keyring(signing, _load_storage_key(directory / _STORAGE_FILE))
+
+
+def require_all(state_dir: Path) -> None:
+    """Refuse a state directory that lacks a key which cannot be made anew: a database rests under it, or patients have pinned it.
+
+    Raises:
+        UserError: names the missing files.
+    """
+    needed = [state_dir / "keys" / name for name in (_STORAGE_FILE, _FILES[Algorithm.ECDSA_P256])]
+    if missing := [str(path) for path in needed if not path.exists()]:
+        raise UserError(
+            f"{' and '.join(missing)} missing: the database cannot be used without. Put back what belongs to it, with mode"
+            " 0600, from where you keep the doctor's keys; no backup of the database holds them."
+        )
+
+
+def _load_storage_key(path: Path) -> bytes:
     storage = read_private(path)
     if len(storage) != STORAGE_KEY_SIZE:
         raise _damaged(path, f"it has {len(storage)} bytes instead of {STORAGE_KEY_SIZE}")
-    return Keyring(signing, storage)
+    return storage
 
 
 def keep_name(state_dir: Path, doctor_id: str) -> None:

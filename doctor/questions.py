@@ -118,4 +118,6 @@ class Questions(Desk):
             identity.algorithm,
         )
         valid = verdict.first_bad is None
-        return AuditAnswer(valid, verdict.entries, verdict.heads, verdict.first_bad, verdict.reason)
+        return AuditAnswer(
+            valid, verdict.entries, verdict.heads, verdict.first_bad, verdict.reason, list(verdict.events)
+        )

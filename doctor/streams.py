@@ -78,8 +78,28 @@ def parse(text: str) -> Stream:
 
 
 def create(db: sqlite3.Connection, stream: Stream) -> None:
-    """Begin a stream; one that exists stays as it is."""
-    db.execute("INSERT OR IGNORE INTO streams VALUES (?, 0)", (str(stream),))
+    """Begin a stream; one that exists stays as it is.
+
+    It begins after the numbers of everyone's stream, which are above all that a confirmed restore has burned: a device may
+    hold a position in a stream of this name from before, and that must not be above what comes.
+    """
+    db.execute(
+        "INSERT OR IGNORE INTO streams SELECT ?, coalesce(max(last), 0) FROM streams WHERE stream = 'group:everyone'",
+        (str(stream),),
+    )
+
+
+def begin_anew(db: sqlite3.Connection, floor: int) -> None:
+    """Burn the number `floor` in every stream and make it every member's start; what a member was owed before, it still is."""
+    members = db.execute(
+        "SELECT stream, patient_id, ? FROM memberships WHERE until IS NULL", (floor,)
+    ).fetchall()
+    db.execute(
+        "UPDATE memberships SET reason = 'removed',"
+        " until = (SELECT last FROM streams WHERE streams.stream = memberships.stream) WHERE until IS NULL"
+    )
+    db.executemany("INSERT INTO memberships VALUES (?1, ?2, ?3, NULL, NULL, ?3)", members)
+    db.execute("UPDATE streams SET last = ?", (floor,))
 
 
 def last_number(db: sqlite3.Connection, stream: Stream) -> int:

@@ -509,6 +509,10 @@ class Books:
         self.now += milliseconds
         return self.now
 
+    def note(self, action: audit.Action, subject: str) -> None:
+        """An audit entry."""
+        audit.append(self.db, self.later(), "gateway", action, subject)
+
     def invite(self, patient_id: str | None, *names: str, uses: int = 1, lifetime: int = DAY) -> Invitation:
         """Make an invitation."""
         request = enrolment.InvitationRequest(patient_id, names, uses, lifetime)

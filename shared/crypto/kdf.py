@@ -46,6 +46,10 @@ class Label(Enum):
     FINGERPRINT = b"telemed-v1 hash public-key"
     AUDIT_ENTRY = b"telemed-v1 audit entry"
     AUDIT_HEAD = b"telemed-v1 audit head"
+    AUDIT_RESTORED = b"telemed-v1 audit restored"
+    # The doctor's journal
+    JOURNAL_KEY = b"telemed-v1 journal key"
+    JOURNAL_LINE = b"telemed-v1 journal line"
     # Keys of the handshake
     HYBRID_KEM = b"telemed-v1 kem p256-mlkem768"
     FF_KEM = b"telemed-v1 kem ffdhe3072"

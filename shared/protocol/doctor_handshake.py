@@ -96,7 +96,10 @@ class Directory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Practice:
-    """What all of one doctor's connections share. Raises LocalError where an allowed suite has no signing key."""
+    """What all of one doctor's connections share. Raises LocalError where an allowed suite has no signing key.
+
+    `admits` says whether this doctor lets anybody in at all: not while its operator has to confirm a restored database.
+    """
 
     doctor_id: str
     signing_keys: Mapping[Algorithm, SigningKey]
@@ -108,6 +111,7 @@ class Practice:
     clock_window: int = CLOCK_WINDOW
     handshake_deadline: int = HANDSHAKE_DEADLINE
     cookies: CookieJar | None = None
+    admits: Callable[[], bool] = lambda: True
 
     def __post_init__(self) -> None:
         for suite_id in self.suites:
@@ -162,11 +166,13 @@ def answer_key_exchange(
     Costs no asymmetric operation but, every five seconds, the new prekey's.
 
     Raises:
-        PeerError: V-004, V-010.
+        PeerError: V-004, V-010, V-011.
     """
     message = messages.decode(KeyExchange, frame.payload)
     allowed = message.suite in practice.suites
     checks.require(allowed, Check.SUITE_ALLOWED, f"suite {message.suite} is not allowed here")  # V-010
+    waits = "a restored database waits for its operator's word"
+    checks.require(practice.admits(), Check.DOCTOR_ADMITS, waits)  # V-011
     cookies = practice.cookies
     if cookies is not None and not cookies.admits(message, address, now):
         return Retry(cookies.bake(message, address, now))

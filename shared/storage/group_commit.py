@@ -64,6 +64,8 @@ class CommitThread(threading.Thread):
         opened: called once with None, or with what `connect` raised (the thread then ends).
         deliver: called once for each batch, after its commit or its failure; the jobs are in commit order.
         name: the database as an error message names it.
+        committed: called after each commit and before anybody is told of it, for what must be written elsewhere by then. It
+            must not raise: what is committed stands.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class CommitThread(threading.Thread):
         opened: Callable[[BaseException | None], None],
         deliver: Callable[[Sequence[Job[object]]], None],
         name: str,
+        committed: Callable[[sqlite3.Connection], None] | None = None,
     ) -> None:
         # A daemon: a program that forgot to close must still be able to exit. Nothing committed depends on
         # the exit.
@@ -80,6 +83,7 @@ class CommitThread(threading.Thread):
         self._opened = opened
         self._deliver = deliver
         self._database = name
+        self._committed = committed
         self._queue: queue.SimpleQueue[Sequence[Job[object]]] = queue.SimpleQueue()
 
     def enqueue(self, jobs: Sequence[Job[object]]) -> None:
@@ -101,6 +105,8 @@ class CommitThread(threading.Thread):
             self._opened(None)
             for batch in self._batches():
                 commit_batch(connection, batch, self._database)
+                if self._committed is not None and any(job.error is None for job in batch):
+                    self._committed(connection)
                 self._deliver(batch)
 
     def _batches(self) -> Iterator[Sequence[Job[object]]]:

@@ -95,6 +95,23 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def back_up(path: Path, target: Path) -> None:
+    """Copy what is committed now into a new file, beside whoever reads and writes, whole, checked and synced.
+
+    The copy is one file that needs no log beside it. Blocks: call it from a thread of its own.
+
+    Raises:
+        StorageError: `target` exists, the disk refused, or the copy does not pass SQLite's own check; then there is no copy.
+    """
+    with contextlib.closing(open_reader(path)) as connection, _naming(target):
+        _create_new(target)
+        try:
+            _copy_into(connection, target, check=True)
+        except BaseException:
+            target.unlink(missing_ok=True)  # a full disk must not stay full because of us
+            raise
+
+
 def checkpoint(path: Path) -> bool:
     """Move the log into the database file and empty it, so that erased rows leave the disk.
 
@@ -113,11 +130,21 @@ class Writer:
 
     `async with Writer(path, migrations) as writer: await writer.submit(job)`. All methods belong to the event
     loop's thread; jobs run on the writer's.
+
+    Args:
+        path, migrations: as of `open_database`.
+        committed: called on the writer's thread after each commit, before anybody is told of it; see `CommitThread`.
     """
 
-    def __init__(self, path: Path, migrations: Sequence[str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        migrations: Sequence[str],
+        committed: Callable[[sqlite3.Connection], None] | None = None,
+    ) -> None:
         self._path = path
         self._migrations = migrations
+        self._committed = committed
         self._waiting: list[Job[object]] = []
         self._thread: CommitThread | None = None
 
@@ -130,7 +157,11 @@ class Writer:
             self._on_loop(partial(_resolve, opened, None, error))
 
         thread = CommitThread(
-            partial(open_database, self._path, self._migrations), report, self._deliver, str(self._path)
+            partial(open_database, self._path, self._migrations),
+            report,
+            self._deliver,
+            str(self._path),
+            self._committed,
         )
         thread.start()
         self._thread = thread
@@ -250,12 +281,16 @@ def _naming(path: Path) -> Iterator[None]:
 def _create_private(path: Path) -> None:
     """Create the empty file ourselves: SQLite would use the umask; it copies this mode to its log files."""
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        sync_directory(path.parent)
+        _create_new(path)
     except FileExistsError:
         return
     except OSError as error:
         raise StorageError(f"{path} cannot be created: {error.strerror}") from error
+
+
+def _create_new(path: Path) -> None:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    sync_directory(path.parent)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -290,12 +325,18 @@ def _copy(connection: sqlite3.Connection, target: Path) -> None:
     unfinished.unlink(missing_ok=True)
     _create_private(unfinished)
     try:
-        with contextlib.closing(_connect(unfinished)) as copy:
-            connection.backup(copy)
-            copy.execute("PRAGMA journal_mode=DELETE")  # one file, readable without its log
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
+        _copy_into(connection, unfinished)
         os.replace(unfinished, target)
     finally:
         unfinished.unlink(missing_ok=True)  # a full disk must not stay full because of us
     sync_directory(target.parent)
+
+
+def _copy_into(connection: sqlite3.Connection, empty: Path, check: bool = False) -> None:
+    with contextlib.closing(_connect(empty)) as copy:
+        connection.backup(copy)
+        copy.execute("PRAGMA journal_mode=DELETE")  # one file, readable without its log
+        if check:
+            _check(copy)
+    with empty.open("rb") as file:
+        os.fsync(file.fileno())

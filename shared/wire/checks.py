@@ -48,6 +48,9 @@ class Check(Enum):
     SUITE_ALLOWED = Rule(
         "V-010", AlertCode.UNSUPPORTED, "the suite that the patient names is known and allowed"
     )
+    DOCTOR_ADMITS = Rule(
+        "V-011", AlertCode.BUSY, "the doctor does not wait for its operator to confirm a restored database"
+    )
 
     DOCTOR_PINNED = Rule("V-020", AlertCode.REFUSED, "the reply names the doctor that the patient pinned")
     PREKEY_SIGNATURE = Rule("V-021", AlertCode.REFUSED, "the prekey is signed by the pinned doctor's key")

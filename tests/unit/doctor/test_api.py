@@ -21,6 +21,9 @@ from tests.doctor_bench import LOG, Device, Doctor, on_a_loop, running
 
 TOKEN = "the token"
 ROUTES = {
+    "/v1/backups": {"post"},
+    "/v1/restore": {"get"},
+    "/v1/restore/confirm": {"post"},
     "/v1/invitations": {"post"},
     "/v1/broadcasts": {"post"},
     "/v1/broadcasts/{message}/receipts": {"get"},

@@ -10,10 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from doctor import audit
-from doctor.audit import HEADS_FILE, Action, Head
+from doctor import audit, heads
+from doctor.audit import Action
+from doctor.heads import HEADS_FILE, Head
 from shared.crypto.signatures import SIGNERS, Algorithm, SigningKey
 from shared.errors import StorageError
+from shared.storage.lines import append_line, read_lines
 from tests.crypto_tools import entropy
 
 SIGNER = SIGNERS[Algorithm.ECDSA_P256]
@@ -31,7 +33,7 @@ def export(
     db: sqlite3.Connection, directory: Path, last: Head | None = None, key: SigningKey = KEY
 ) -> Head | None:
     """Export a head."""
-    return audit.export_head(db, directory, key, NOW, last)
+    return heads.export(db, directory, key, NOW, last)
 
 
 def judge(db: sqlite3.Connection, directory: Path) -> audit.Verdict:
@@ -182,7 +184,7 @@ def test_a_torn_first_line_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_bytes(b'{"torn')
 
-    audit.append_line(path, b"{}")
+    append_line(path, b"{}")
 
     assert path.read_bytes() == b"{}\n"
 
@@ -190,19 +192,19 @@ def test_a_torn_first_line_is_replaced(tmp_path: Path) -> None:
 def test_a_line_that_the_volume_took_in_part_is_not_written(tmp_path: Path) -> None:
     """A full volume may take the beginning of it: that is an error now, and gone with the next line."""
     path = tmp_path / "lines"
-    audit.append_line(path, b"{1}")
+    append_line(path, b"{1}")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 3, before[1]))
     try:
         with pytest.raises(StorageError, match="the volume took 3 of 9 bytes"):
-            audit.append_line(path, b"{second}")
+            append_line(path, b"{second}")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.read_bytes() == b"{1}\n{se"
 
-    audit.append_line(path, b"{third}")
+    append_line(path, b"{third}")
 
-    assert audit.read_lines(path) == [b"{1}", b"{third}"]
+    assert read_lines(path) == [b"{1}", b"{third}"]
 
 
 def _without_hash(head: dict[str, object]) -> None:

@@ -13,6 +13,7 @@ from shared.errors import StorageError
 from shared.storage.sqlite import open_database
 
 TABLES = {
+    "facts",
     "patients",
     "reports",
     "invitations",

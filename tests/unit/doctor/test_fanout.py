@@ -248,7 +248,7 @@ async def test_a_revocation_among_broadcasts_is_a_clean_cut(tmp_path: Path) -> N
 
         departure = await revoking
         assert departure.groups == ["everyone"]
-        assert b'"revoked":"eve"' in journal.read_bytes()
+        assert b'"action":"revoked","subject":"eve"' in journal.read_bytes()
         assert doctor.audited(Action.REVOKED) == [("eve", "groups everyone")]
         assert "eve" not in doctor.fanout.sessions
         assert "eve" not in doctor.fanout.groups["everyone"].roster

@@ -14,8 +14,9 @@ import pytest
 import uvloop
 
 from doctor import gateway as gateway_module
-from doctor.audit import HEADS_FILE, Action
+from doctor.audit import Action
 from doctor.gateway import open_gateway
+from doctor.heads import HEADS_FILE
 from shared.crypto.suites import suite_by_name
 from shared.errors import StorageError, UserError
 from shared.net.stream import clock
@@ -107,24 +108,6 @@ async def test_a_restart_begins_new_epochs_and_patients_return(tmp_path: Path) -
         assert LOG.find("refused", check="V-037", patient="eve")
         assert len(doctor.audited(Action.STARTED)) == 2
     assert verify_audit(tmp_path).first_bad is None
-
-
-@on_a_loop
-async def test_a_doctor_on_an_old_copy_of_its_database_does_not_start(tmp_path: Path) -> None:
-    """A revocation that the journal knows is missing there."""
-    async with running(tmp_path) as doctor:
-        await doctor.device("eve")
-    copy = (tmp_path / "state" / "doctor.db").read_bytes()
-    async with running(tmp_path) as doctor:
-        await doctor.gateway.commands.revoke("eve", ME)
-    for path in (tmp_path / "state").glob("doctor.db*"):
-        path.unlink()
-    (tmp_path / "state" / "doctor.db").write_bytes(copy)
-    (tmp_path / "state" / "doctor.db").chmod(0o600)
-
-    with pytest.raises(UserError, match="old copy: eve was revoked"):
-        async with running(tmp_path):
-            raise AssertionError("it started")
 
 
 # What is in the way

@@ -1,104 +1,193 @@
-"""The journal of revocations: behind is completed, ahead is refused."""
+"""The journal of revocations and used invitations: behind is completed, ahead is named, damage is named."""
 
 from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from doctor.journal import JOURNAL_FILE, Journal
-from shared.errors import StorageError, UserError
+from doctor.audit import Action
+from doctor.journal import JOURNAL_FILE, Journal, Line
+from shared.errors import StorageError
+from shared.protocol.doctor_handshake import Standing
+from tests.doctor_bench import Books
 
-NOW = 1_800_000_000_000
-
-
-def patient(db: sqlite3.Connection, name: str, standing: str = "revoked") -> None:
-    """A row of the roster."""
-    db.execute("INSERT INTO patients VALUES (?, 1, x'00', ?, ?, NULL, 0, 0)", (name, name, standing))
+KEY = bytes(range(32))
 
 
-def lines(directory: Path) -> list[bytes]:
+def lines(directory: Path) -> list[Line]:
     """The journal's lines."""
-    return (directory / JOURNAL_FILE).read_bytes().splitlines()
+    raw = (directory / JOURNAL_FILE).read_bytes().splitlines()
+    return [msgspec.json.decode(line, type=Line) for line in raw]
 
 
-def test_a_journal_that_agrees_is_left_alone(db: sqlite3.Connection, tmp_path: Path) -> None:
-    """Whatever the others' standing."""
-    journal = Journal(tmp_path)
-    journal.append("anna", NOW)
-    patient(db, "anna")
-    patient(db, "bert", "active")
-    patient(db, "carl", "retired")
-
-    journal.reconcile(db, NOW)
-
-    assert len(lines(tmp_path)) == 1
+def subjects(directory: Path) -> list[tuple[str, str]]:
+    """What its lines say of whom."""
+    return [(line.action, line.subject) for line in lines(directory)]
 
 
-def test_a_journal_that_is_behind_is_completed(db: sqlite3.Connection, tmp_path: Path) -> None:
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    """An empty journal."""
+    return Journal(tmp_path, KEY)
+
+
+def test_revocations_and_used_invitations_are_noted_and_nothing_else(
+    books: Books, tmp_path: Path, journal: Journal
+) -> None:
+    """With what a tombstone needs: the key; and with the invitation that was used."""
+    anna = books.enrol("anna")
+    books.admit(anna)
+    books.accept()
+    books.depart("anna", Standing.RETIRED)
+    books.enrol("eve")
+    books.depart("eve", Standing.REVOKED)
+
+    assert journal.compare(books.db) == []
+
+    assert subjects(tmp_path) == [("enrolled", "anna"), ("enrolled", "eve"), ("revoked", "eve")]
+    first = lines(tmp_path)[0]
+    assert anna.invitation_id is not None
+    assert (first.key, first.invitation) == (anna.public_key.hex(), anna.invitation_id.hex())
+
+
+def test_what_was_committed_since_is_written_once(books: Books, tmp_path: Path, journal: Journal) -> None:
+    """After each commit; one that has nothing for the journal writes nothing."""
+    journal.compare(books.db)
+    for patient in ("anna", "bert"):
+        books.enrol(patient)
+        journal.complete(books.db)
+        books.accept()
+        journal.complete(books.db)
+
+    assert subjects(tmp_path) == [("enrolled", "anna"), ("enrolled", "bert")]
+
+
+def test_nothing_is_written_before_the_comparison(books: Books, tmp_path: Path, journal: Journal) -> None:
+    """An old database must not fill the journal before it is known to be one."""
+    books.enrol("anna")
+    journal.complete(books.db)
+
+    assert not (tmp_path / JOURNAL_FILE).exists()
+
+
+def test_a_journal_that_is_behind_is_completed(books: Books, tmp_path: Path, journal: Journal) -> None:
     """A crash between the commit and the journal; once is enough."""
-    patient(db, "anna")
-    patient(db, "bert")
-    journal = Journal(tmp_path)
+    books.enrol("anna")
+    journal.compare(books.db)
+    books.depart("anna", Standing.REVOKED)
 
-    journal.reconcile(db, NOW)
-    journal.reconcile(db, NOW)
+    assert Journal(tmp_path, KEY).compare(books.db) == []
+    assert Journal(tmp_path, KEY).compare(books.db) == []
+    assert subjects(tmp_path) == [("enrolled", "anna"), ("revoked", "anna")]
 
-    assert [b'"anna"' in line for line in lines(tmp_path)] == [True, False]
+
+def test_what_the_disk_refused_goes_with_the_next_commit(
+    books: Books, tmp_path: Path, journal: Journal
+) -> None:
+    """What was committed stands, so the journal owes it."""
+    journal.compare(books.db)
+    path = tmp_path / JOURNAL_FILE
+    path.mkdir()
+    books.enrol("anna")
+    journal.complete(books.db)
+    assert [journal.behind] == [True]
+    path.rmdir()
+
+    journal.complete(books.db)
+
+    assert [journal.behind, *subjects(tmp_path)] == [False, ("enrolled", "anna")]
+
+
+def test_a_journal_that_is_ahead_says_by_what(books: Books, tmp_path: Path, journal: Journal) -> None:
+    """The database is an older state: an invitation is unused in it, a revoked patient welcome."""
+    books.enrol("eve")
+    books.db.execute("BEGIN")
+    books.enrol("anna")
+    books.depart("eve", Standing.REVOKED)
+    journal.compare(books.db)
+    books.db.execute("ROLLBACK")
+
+    lost = Journal(tmp_path, KEY).compare(books.db)
+
+    assert [(line.action, line.subject) for line in lost] == [("enrolled", "anna"), ("revoked", "eve")]
+
+
+def test_another_entry_in_the_same_place_is_ahead_as_well(
+    books: Books, tmp_path: Path, journal: Journal
+) -> None:
+    """An old copy on which life went on: the numbers fit, the entries do not."""
+    books.db.execute("BEGIN")
+    books.enrol("anna")
+    journal.compare(books.db)
+    books.db.execute("ROLLBACK")
+    for _ in range(5):
+        books.invite("bert")
+
+    assert [line.subject for line in Journal(tmp_path, KEY).compare(books.db)] == ["anna"]
+
+
+def test_a_confirmed_restore_voids_what_it_lost(books: Books, tmp_path: Path, journal: Journal) -> None:
+    """Lines above its base are the past of a log that is gone; those below still count."""
+    books.enrol("anna")
+    (base,) = books.db.execute("SELECT max(sequence) FROM audit").fetchone()
+    books.db.execute("BEGIN")
+    books.enrol("bert")
+    journal.compare(books.db)
+    books.db.execute("ROLLBACK")
+    books.note(Action.RESTORED, str(base))
+    Journal(tmp_path, KEY).compare(books.db)
+
+    assert Journal(tmp_path, KEY).compare(books.db) == []
+    books.db.execute("DELETE FROM audit")
+    assert [line.subject for line in Journal(tmp_path, KEY).compare(books.db)] == ["anna", str(base)]
+
+
+def test_a_torn_line_is_written_again_whole(books: Books, tmp_path: Path, journal: Journal) -> None:
+    """And the doctor starts on it ever after."""
+    books.enrol("anna")
+    journal.compare(books.db)
+    path = tmp_path / JOURNAL_FILE
+    path.write_bytes(path.read_bytes() + b'{"time":18000')
+    books.enrol("bert")
+
+    assert Journal(tmp_path, KEY).compare(books.db) == []
     assert len(lines(tmp_path)) == 2
 
 
-def test_a_journal_that_is_ahead_stops_the_doctor(db: sqlite3.Connection, tmp_path: Path) -> None:
-    """The database is an old copy, in which a revoked patient is still welcome."""
-    patient(db, "anna", "active")
-    journal = Journal(tmp_path)
-    journal.append("anna", NOW)
-
-    with pytest.raises(UserError, match=r"old copy: anna was revoked .*newest database back"):
-        journal.reconcile(db, NOW)
-
-
-def test_a_torn_line_is_written_again_whole(db: sqlite3.Connection, tmp_path: Path) -> None:
-    """And the doctor starts on it ever after."""
-    patient(db, "anna")
-    patient(db, "bert")
-    journal = Journal(tmp_path)
-    journal.append("anna", NOW)
+def test_a_changed_character_of_a_line_is_damage_named_by_line(
+    books: Books, tmp_path: Path, journal: Journal
+) -> None:
+    """Each line is authenticated: neither an accident nor who writes to the audit volume changes one unseen."""
+    for patient in ("anna", "bert", "carl"):
+        books.enrol(patient)
+    journal.compare(books.db)
     path = tmp_path / JOURNAL_FILE
-    path.write_bytes(path.read_bytes() + b'{"time":18000')
+    first, second, third = path.read_bytes().splitlines(keepends=True)
+    for at in range(0, len(second), 7):
+        changed = second[:at] + bytes([second[at] ^ 1]) + second[at + 1 :]
+        path.write_bytes(first + changed + third)
 
-    journal.reconcile(db, NOW)
-    journal.append("carl", NOW)
-    patient(db, "carl")
-    journal.reconcile(db, NOW)
-
-    assert len(lines(tmp_path)) == 3
-
-
-@pytest.mark.parametrize(
-    "line", [b'{"time":"never","revoked":3}', b'{"time":1,"revoked":"\xff"}'], ids=["other types", "no UTF-8"]
-)
-def test_a_damaged_journal_is_named(db: sqlite3.Connection, tmp_path: Path, line: bytes) -> None:
-    """A whole line that says nothing is not what a crash leaves."""
-    (tmp_path / JOURNAL_FILE).write_bytes(line + b"\n")
-
-    with pytest.raises(StorageError, match=f"{JOURNAL_FILE} is damaged"):
-        Journal(tmp_path).reconcile(db, NOW)
+        with pytest.raises(StorageError, match=f"{JOURNAL_FILE}, line 2, is damaged"):
+            Journal(tmp_path, KEY).compare(books.db)
 
 
-def test_a_damaged_end_of_a_line_is_damage(db: sqlite3.Connection, tmp_path: Path) -> None:
-    """Cutting a line's end in the middle of the file must not hide a revocation."""
-    journal = Journal(tmp_path)
-    journal.append("anna", NOW)
-    path = tmp_path / JOURNAL_FILE
-    path.write_bytes(path.read_bytes().replace(b"}", b" ") + path.read_bytes())
+def test_a_journal_of_another_doctor_is_refused(books: Books, tmp_path: Path, journal: Journal) -> None:
+    """Its key is derived from the storage key."""
+    books.enrol("anna")
+    journal.compare(books.db)
 
-    with pytest.raises(StorageError, match="is damaged"):
-        journal.reconcile(db, NOW)
+    with pytest.raises(StorageError, match="line 1, is damaged or not this doctor's"):
+        Journal(tmp_path, bytes(32)).compare(books.db)
 
 
-def test_a_journal_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """`revoke` then does not return success."""
+def test_a_journal_that_cannot_be_written_at_the_start_is_named(
+    db: sqlite3.Connection, books: Books, tmp_path: Path
+) -> None:
+    """Then nothing has begun that it would have to keep up with."""
+    books.enrol("anna")
+
     with pytest.raises(StorageError, match="cannot be written"):
-        Journal(tmp_path / "missing").append("anna", NOW)
+        Journal(tmp_path / "missing", KEY).compare(books.db)

@@ -431,7 +431,7 @@ async def test_v090_a_stream_that_the_patient_never_had_has_no_numbers(tmp_path:
             answer = await doctor.broadcast("still there")
             await doctor.delivered(device, answer.number)
 
-            device.acknowledge(stream, 1)
+            device.acknowledge(stream, answer.number + 1)
             await device.gone()
 
             assert LOG.find("refused", check="V-090", patient=name)

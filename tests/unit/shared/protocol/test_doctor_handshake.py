@@ -15,6 +15,7 @@ import pytest
 from shared.crypto.kdf import Label
 from shared.crypto.signatures import Signer
 from shared.crypto.suites import SUITES, SuiteId
+from shared.protocol.doctor_connection import DoctorConnection
 from shared.protocol.doctor_handshake import (
     Offer,
     OpenInvitation,
@@ -80,6 +81,18 @@ def test_v010_the_suite_is_known_and_allowed() -> None:
 
     assert accepted(allowed, Check.SUITE_ALLOWED)
     assert results == [("V-010", AlertCode.UNSUPPORTED, False)] * 3
+
+
+def test_v011_a_doctor_that_waits_for_its_operator_is_busy() -> None:
+    """It says so before any key is made, and lets the very same patient in once the operator has spoken."""
+    clinic = Clinic()
+    waits = replace(clinic.practice, admits=lambda: False)
+    doctor = DoctorConnection(waits, clinic.clock.now)
+    puppet = PuppetPatient(clinic.patient("a"), clinic.clock, clinic.random)
+    doctor.receive_data(puppet.key_exchange(), clinic.clock.now)
+
+    assert outcome(doctor).verdict == ("V-011", AlertCode.BUSY, False)
+    assert accepted(request(clinic, clinic.patient("b")), Check.DOCTOR_ADMITS)
 
 
 @pytest.mark.parametrize(("after", "held"), [(15_999, True), (16_000, False)])

@@ -1,0 +1,151 @@
+"""The signed heads of the audit log, in a file outside the database and on the audit volume.
+
+A chain alone does not show that its end was cut off, nor that the whole of it was put back to an earlier state. So its end is
+signed now and then and appended to this file. When the operator has confirmed a restored database, a line says so: it is
+a head itself, of the entry that records the restore, and it voids the earlier heads above `base`, whose entries are lost.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from shared.crypto.kdf import Label
+from shared.crypto.signatures import SIGNERS, SigningKey
+from shared.errors import CryptoError, StorageError
+from shared.storage.lines import append_line, read_lines
+
+HEADS_FILE = "audit-heads.jsonl"
+
+_LONGEST_LINE = 4096  # bytes; several times that of a head
+
+Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+HexHash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+
+class Head(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The end of the chain at one moment, signed with the doctor's P-256 key. Hash and signature in hexadecimal digits.
+
+    `base` is set in the line of a confirmed restore: up to that entry the chain is the same as before.
+    """
+
+    sequence: Number
+    hash: HexHash
+    time: Number
+    signature: Annotated[str, Meta(pattern=r"\A([0-9a-f]{2})*\Z")]
+    base: Number | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the log: its number and its hash."""
+
+    sequence: int
+    hash: str
+
+
+def last_entry(db: sqlite3.Connection) -> Entry | None:
+    """The end of the chain."""
+    row = db.execute("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1").fetchone()
+    return None if row is None else Entry(row[0], row[1].hex())
+
+
+def holds(db: sqlite3.Connection, sequence: int, digest: str) -> bool:
+    """Whether the log has this very entry."""
+    row = db.execute("SELECT hash FROM audit WHERE sequence = ?", (sequence,)).fetchone()
+    return row is not None and row[0].hex() == digest
+
+
+def sign(key: SigningKey, entry: Entry, now: int, base: int | None = None) -> Head:
+    """A line for this entry; with `base`, the line of a confirmed restore."""
+    head = Head(entry.sequence, entry.hash, now, "", base)
+    label, parts = _signed(head)
+    return msgspec.structs.replace(head, signature=SIGNERS[key.algorithm].sign(key, label, *parts).hex())
+
+
+def export(
+    db: sqlite3.Connection, directory: Path, key: SigningKey, now: int, last: Head | None
+) -> Head | None:
+    """Sign the end of the chain and append it, unless it is the `last` head that stands there.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    entry = last_entry(db)
+    if entry is None or (last is not None and (last.sequence, last.hash) == (entry.sequence, entry.hash)):
+        return last
+    return append(directory, sign(key, entry, now))
+
+
+def append(directory: Path, head: Head) -> Head:
+    """Append a line. Raises StorageError."""
+    append_line(directory / HEADS_FILE, msgspec.json.encode(head))
+    return head
+
+
+def read(directory: Path) -> list[Head]:
+    """All lines, not verified.
+
+    Raises:
+        StorageError: the file cannot be read, or a line of it is damaged; names it.
+    """
+    path, heads = directory / HEADS_FILE, []
+    for number, line in enumerate(read_lines(path), start=1):
+        try:
+            heads.append(msgspec.json.decode(line, type=Head))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise StorageError(f"{path}, line {number}, is damaged: {error}") from error
+    return heads
+
+
+def newest(directory: Path) -> Head | None:
+    """The last line, not verified, without reading the others.
+
+    Raises:
+        StorageError: the file cannot be read, or its last line is damaged; names it.
+    """
+    path = directory / HEADS_FILE
+    lines = read_lines(path, last_bytes=_LONGEST_LINE)
+    if not lines:
+        return None
+    try:
+        return msgspec.json.decode(lines[-1], type=Head)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StorageError(f"{path}, the last line, is damaged: {error}") from error
+
+
+def voided(lines: list[Head]) -> set[int]:
+    """The places of the heads above the base of a restore that was confirmed after them."""
+    void: set[int] = set()
+    for position, head in enumerate(lines):
+        if head.base is not None:
+            void.update(at for at in range(position) if lines[at].sequence > head.base)
+    return void
+
+
+def verifier(public_key: bytes, algorithm: int) -> Callable[[Head], bool]:
+    """A function that says whether a head is the doctor's."""
+    signer = next(signer for number, signer in SIGNERS.items() if number == algorithm)
+
+    def verify(head: Head) -> bool:
+        label, parts = _signed(head)
+        try:
+            signer.verify(public_key, label, bytes.fromhex(head.signature), *parts)
+        except CryptoError:
+            return False
+        return True
+
+    return verify
+
+
+def _signed(head: Head) -> tuple[Label, tuple[bytes, ...]]:
+    parts = (head.sequence.to_bytes(8, "big"), bytes.fromhex(head.hash), head.time.to_bytes(8, "big"))
+    if head.base is None:
+        return Label.AUDIT_HEAD, parts
+    return Label.AUDIT_RESTORED, (*parts, head.base.to_bytes(8, "big"))

@@ -1,0 +1,355 @@
+"""A database that is an older state of itself: noticed, held back, confirmed, and gone on with."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from doctor import answers, heads, restoration
+from doctor.answers import BroadcastOrder, GroupOrder, InviteOrder, MessageOrder, Origin
+from doctor.audit import Action
+from doctor.heads import HEADS_FILE
+from doctor.journal import JOURNAL_FILE
+from doctor.restoration import Unconfirmed
+from shared.errors import StorageError, UserError
+from shared.wire.opcodes import AlertCode
+from tests.doctor_bench import LOG, ME, Device, Doctor, on_a_loop, running, verify_audit
+
+
+def copy_database(directory: Path, to: Path) -> None:
+    """What somebody keeps who copies the file of a stopped doctor."""
+    shutil.copy2(directory / "state" / "doctor.db", to)
+
+
+def put_back(directory: Path, copy: Path) -> None:
+    """What somebody does who copies it back."""
+    for path in (directory / "state").glob("doctor.db-*"):
+        path.unlink()
+    shutil.copy2(copy, directory / "state" / "doctor.db")
+
+
+async def confirm(doctor: Doctor) -> answers.RestoreAnswer:
+    """The operator's word."""
+    return await doctor.gateway.commands.confirm_restore(Origin("operator"))
+
+
+class Story:
+    """A doctor with anna and eve; a copy is made; then bert enrols, eve is revoked and messages are delivered."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.copy = directory / "copy.db"
+        self.devices: dict[str, Device] = {}
+
+    async def tell(self) -> None:
+        """Up to the moment at which the old copy is put back."""
+        async with running(self.directory) as doctor:
+            self.devices["anna"] = await doctor.device(
+                "anna",
+            )
+            self.devices["eve"] = await doctor.device("eve")
+            kept = await doctor.broadcast("before")
+            await doctor.delivered(self.devices["anna"], kept.number)
+            self.devices["anna"].cut()
+            await self.devices["anna"].gone()
+            self.owed = await doctor.broadcast("owed since before the copy")
+            self.open = await doctor.invite("carl")
+        copy_database(self.directory, self.copy)
+        async with running(self.directory) as doctor:
+            await doctor.reconnect(self.devices["eve"])
+            self.devices["bert"] = await doctor.device("bert")
+            lost = await doctor.broadcast("lost")
+            await doctor.delivered(self.devices["bert"], lost.number)
+            self.lost = lost.number
+            await doctor.gateway.commands.revoke("eve", ME)
+            doctor.gateway._export_head()
+        put_back(self.directory, self.copy)
+
+
+@on_a_loop
+async def test_an_old_copy_is_noticed_and_nothing_is_accepted_admitted_or_delivered(tmp_path: Path) -> None:
+    """Until the operator says so; a device is told that the doctor is busy, and nothing that would make it give up."""
+    story = Story(tmp_path)
+    await story.tell()
+
+    async with running(tmp_path) as doctor:
+        commands = doctor.gateway.commands
+        assert not doctor.gateway.ready
+        refused: list[Callable[[], object]] = [
+            lambda: commands.broadcast(BroadcastOrder("x"), ME),
+            lambda: commands.send("anna", MessageOrder("x"), ME),
+            lambda: commands.invite(InviteOrder("dora"), ME),
+            lambda: commands.create_group(GroupOrder("ward").name, ME),
+            lambda: commands.add_member("everyone", "anna", ME),
+            lambda: commands.remove_member("everyone", "anna", ME),
+            lambda: commands.retire("anna", ME),
+        ]
+        for order in refused:
+            with pytest.raises(Unconfirmed, match="confirm-restore"):
+                await order()  # type: ignore[misc]
+        anna = story.devices["anna"]
+        await doctor.connect(anna)
+        await anna.gone()
+
+        assert [(alert.code, alert.authentic) for alert in anna.alerts] == [(AlertCode.BUSY, False)]
+        assert LOG.find("refused", check="V-011")
+        assert doctor.fanout.sessions == {}
+        state = commands.restore_state()
+        assert (state.confirmed, state.revoked, state.enrolled, state.voided) == (False, ["eve"], ["bert"], 1)
+        assert state.newest > state.base
+        assert {row.patient: row.state for row in commands.patients()} == {"anna": "away", "eve": "revoked"}
+    verdict = verify_audit(tmp_path)
+    assert verdict.reason is not None
+    assert "the log was" in verdict.reason
+
+
+@on_a_loop
+async def test_a_confirmed_restore_goes_on_above_everything_that_was_issued(tmp_path: Path) -> None:
+    """Who holds numbers of the lost time is let in, gets what it was owed and what comes, and nothing twice."""
+    story = Story(tmp_path)
+    await story.tell()
+    anna, eve, bert = (story.devices[name] for name in ("anna", "eve", "bert"))
+    async with running(tmp_path) as doctor:
+        answer = await confirm(doctor)
+
+        assert doctor.gateway.ready
+        (everyone,) = [gap for gap in answer.gaps if gap.stream == "group:everyone"]
+        assert everyone.after == story.owed.number
+        assert everyone.floor > story.lost
+        await doctor.reconnect(anna)
+        told = await doctor.broadcast("after")
+        await doctor.delivered(anna, told.number)
+        assert anna.bodies() == [b"before", b"owed since before the copy", b"after"]
+        assert doctor.states(story.owed.id)["anna"] == "delivered"
+        for outsider in (eve, bert):
+            await doctor.connect(outsider)
+            await outsider.gone()
+        assert eve.alerts[-1].code is AlertCode.REVOKED
+        assert (bert.alerts[-1].code, bert.alerts[-1].authentic) == (AlertCode.REFUSED, False)
+        carl = Device(story.open)
+        await doctor.connect(carl)
+        await carl.gone()
+        assert carl.alerts[-1].code is AlertCode.REFUSED
+    verdict = verify_audit(tmp_path)
+    assert (verdict.first_bad, len(verdict.events)) == (None, 1)
+    assert f"restore to entry {answer.base}" in verdict.events[0]
+
+
+@on_a_loop
+async def test_a_device_that_is_ahead_of_the_restored_database_is_not_thrown_out(tmp_path: Path) -> None:
+    """It stands at numbers, and in streams, that the database has never heard of: V-090 knows of the burned number."""
+    copy = tmp_path / "copy.db"
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        await doctor.gateway.commands.create_group("old", ME)
+        await doctor.gateway.commands.add_member("old", "anna", ME)
+        await doctor.gateway.commands.remove_member("old", "anna", ME)
+        anna.cut()
+    copy_database(tmp_path, copy)
+    async with running(tmp_path) as doctor:
+        commands = doctor.gateway.commands
+        await commands.create_group("new", ME)
+        await commands.add_member("new", "anna", ME)
+        await commands.add_member("old", "anna", ME)
+        await doctor.connect(anna)
+        await doctor.attached(anna, "everyone", "new", "old")
+        for group in ("everyone", "new", "old"):
+            lost = await doctor.broadcast(f"lost to {group}", group)
+            await doctor.delivered(anna, lost.number)
+        private = await commands.send("anna", MessageOrder("lost to anna"), ME)
+        await doctor.delivered(anna, private.number)
+        doctor.gateway._export_head()
+    put_back(tmp_path, copy)
+
+    async with running(tmp_path) as doctor:
+        await confirm(doctor)
+        commands = doctor.gateway.commands
+        await doctor.reconnect(anna)
+        await commands.create_group("new", ME)
+        await commands.add_member("new", "anna", ME)
+        await doctor.attached(anna, "everyone", "new")
+        for group in ("everyone", "new"):
+            told = await doctor.broadcast(f"told to {group}", group)
+            await doctor.delivered(anna, told.number)
+        private = await commands.send("anna", MessageOrder("told to anna"), ME)
+        await doctor.delivered(anna, private.number)
+
+        assert anna.bodies("everyone") == [b"lost to everyone", b"told to everyone"]
+        assert anna.bodies("new") == [b"lost to new", b"told to new"]
+        assert doctor.audited(Action.RECEIPT_IMPOSSIBLE) == []
+
+
+@on_a_loop
+async def test_v090_stays_a_defence_after_a_confirmed_restore(tmp_path: Path) -> None:
+    """Above the burned number nothing was issued, then or now."""
+    story = Story(tmp_path)
+    await story.tell()
+    async with running(tmp_path) as doctor:
+        answer = await confirm(doctor)
+        anna = story.devices["anna"]
+        await doctor.reconnect(anna)
+        (stream,) = [stream for stream in doctor.fanout.last if str(stream) == "group:everyone"]
+
+        anna.acknowledge(stream, answer.gaps[0].floor + 1)
+        await anna.gone()
+
+        assert LOG.find("refused", check="V-090", patient="anna")
+
+
+@on_a_loop
+async def test_a_restart_before_the_word_changes_nothing(tmp_path: Path) -> None:
+    """What was done again is done once; the mark stays."""
+    story = Story(tmp_path)
+    await story.tell()
+    states = []
+    for _ in range(2):
+        async with running(tmp_path) as doctor:
+            states.append(doctor.gateway.commands.restore_state())
+            assert doctor.audited(Action.REVOKED) == [("eve", "groups everyone")]
+            assert len(doctor.audited(Action.RESTORE_FOUND)) == 1
+            assert len(doctor.audited(Action.INVITATIONS_VOIDED)) == 1
+
+    assert states[0] == states[1]
+
+
+@on_a_loop
+async def test_a_patient_that_the_restored_roster_never_knew_stays_revoked(tmp_path: Path) -> None:
+    """Enrolled and revoked in the time that is lost: its id and its key are tombstones all the same."""
+    copy = tmp_path / "copy.db"
+    async with running(tmp_path):
+        pass
+    copy_database(tmp_path, copy)
+    async with running(tmp_path) as doctor:
+        eve = await doctor.device("eve")
+        await doctor.gateway.commands.revoke("eve", ME)
+    put_back(tmp_path, copy)
+    async with running(tmp_path) as doctor:
+        await confirm(doctor)
+        with pytest.raises(UserError, match="taken by a patient that is revoked"):
+            await doctor.invite("eve")
+        await doctor.connect(eve)
+        await eve.gone()
+
+        assert eve.alerts[-1].code is AlertCode.REVOKED
+
+
+@on_a_loop
+async def test_a_crash_between_the_confirmation_and_the_heads_file_is_mended_at_the_start(
+    tmp_path: Path,
+) -> None:
+    """The database says that it was confirmed; the files outside it follow."""
+    story = Story(tmp_path)
+    await story.tell()
+    audit_dir = tmp_path / "audit"
+    async with running(tmp_path) as doctor:
+        before = (audit_dir / HEADS_FILE).read_bytes(), (audit_dir / JOURNAL_FILE).read_bytes()
+        await confirm(doctor)
+    (audit_dir / HEADS_FILE).write_bytes(before[0])
+    (audit_dir / JOURNAL_FILE).write_bytes(before[1])
+
+    async with running(tmp_path) as doctor:
+        assert doctor.gateway.ready
+    async with running(tmp_path) as doctor:
+        assert doctor.gateway.ready
+    verdict = verify_audit(tmp_path)
+    assert (verdict.first_bad, len(verdict.events)) == (None, 1)
+
+
+@on_a_loop
+async def test_a_second_restore_after_a_confirmed_one_is_noticed_as_well(tmp_path: Path) -> None:
+    """The voided past hides nothing that comes later."""
+    story = Story(tmp_path)
+    await story.tell()
+    async with running(tmp_path) as doctor:
+        await confirm(doctor)
+    put_back(tmp_path, story.copy)
+
+    async with running(tmp_path) as doctor:
+        assert not doctor.gateway.ready
+        await confirm(doctor)
+    verdict = verify_audit(tmp_path)
+    assert verdict.first_bad is None
+
+
+@on_a_loop
+async def test_heads_alone_show_an_old_copy(tmp_path: Path) -> None:
+    """Nothing was revoked or enrolled since; the signed end of the log names an entry that is not there."""
+    copy = tmp_path / "copy.db"
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        anna.cut()
+    copy_database(tmp_path, copy)
+    async with running(tmp_path) as doctor:
+        await doctor.broadcast("lost")
+    put_back(tmp_path, copy)
+
+    async with running(tmp_path) as doctor:
+        assert not doctor.gateway.ready
+        assert "signed audit head names entry" in doctor.gateway.commands.restore_state().cause
+
+
+@on_a_loop
+async def test_a_forged_head_does_not_start_a_restore(tmp_path: Path) -> None:
+    """Whoever can write to the audit volume cannot make the doctor burn numbers; the file is named."""
+    async with running(tmp_path):
+        pass
+    path = tmp_path / "audit" / HEADS_FILE
+    head = heads.newest(tmp_path / "audit")
+    assert head is not None
+    path.write_bytes(path.read_bytes().replace(b'"sequence":', b'"sequence":9'))
+
+    with pytest.raises(StorageError, match=f"{HEADS_FILE}: the last line is not signed by this doctor"):
+        async with running(tmp_path):
+            raise AssertionError("it started")
+
+
+@on_a_loop
+async def test_a_clock_behind_the_lost_time_must_be_set_first(tmp_path: Path) -> None:
+    """Numbers are taken from it: the burned one must be above all that were issued."""
+    story = Story(tmp_path)
+    await story.tell()
+    async with running(tmp_path) as doctor:
+        stores, restored = doctor.gateway._stores, doctor.gateway._stores.restoration
+        mark = restored.pending
+        assert mark is not None
+        early = restored.lost.newest_time - 5_000
+
+        with pytest.raises(UserError, match=r"clock is 5 s behind"):
+            await doctor.writer.submit(
+                lambda db: restoration.confirm(db, stores.sealer, mark, restored.lost, early, "operator")
+            )
+
+
+@on_a_loop
+async def test_confirming_twice_is_refused_and_repeating_the_order_is_not(tmp_path: Path) -> None:
+    """One Idempotency-Key has one answer; another order finds nothing to confirm."""
+    story = Story(tmp_path)
+    await story.tell()
+    async with running(tmp_path) as doctor:
+        commands = doctor.gateway.commands
+        first = await commands.confirm_restore(Origin("operator", "key"))
+        assert await commands.confirm_restore(Origin("operator", "key")) == first
+        with pytest.raises(UserError, match="No restored database waits"):
+            await confirm(doctor)
+        with pytest.raises(UserError, match="No restored database waits"):
+            commands.restore_state()
+
+
+@on_a_loop
+async def test_a_revocation_is_possible_before_the_word(tmp_path: Path) -> None:
+    """Who is not to come back can be expelled while the roster is being looked at."""
+    story = Story(tmp_path)
+    await story.tell()
+    async with running(tmp_path) as doctor:
+        await doctor.gateway.commands.revoke("anna", ME)
+        await confirm(doctor)
+    async with running(tmp_path) as doctor:
+        assert doctor.gateway.ready
+        assert {row.patient: row.state for row in doctor.gateway.commands.patients()} == {
+            "anna": "revoked",
+            "eve": "revoked",
+        }
+    assert verify_audit(tmp_path).first_bad is None
