@@ -18,6 +18,7 @@ from doctor import heads
 from doctor.heads import Head
 from shared.crypto import kdf
 from shared.crypto.kdf import Label
+from shared.errors import StorageError
 from shared.storage.sqlite import open_reader
 
 GENESIS = bytes(32)
@@ -121,7 +122,7 @@ def _recompute(db: sqlite3.Connection) -> tuple[list[str], str | None]:
                 return hashes, f"entry {expected} was changed"
             previous = row[6]
             hashes.append(previous.hex())
-    except sqlite3.Error as error:  # bytes that are no text, or a page that is none
+    except (sqlite3.Error, StorageError) as error:  # bytes that are no text, or a page that is none
         return hashes, f"entry {len(hashes)} cannot be read ({error})"
     return hashes, None
 

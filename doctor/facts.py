@@ -67,13 +67,17 @@ def read(db: sqlite3.Connection, sealer: Sealer, kind: type[F]) -> F | None:
     """The fact of a kind, if the database has it.
 
     Raises:
-        StorageError: it does not open.
+        StorageError: it does not open, or is no such fact.
     """
     name = kind.__name__.lower()
     row = db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
     if row is None:
         return None
-    return msgspec.json.decode(sealer.open("facts", "value", name.encode(), row[0]), type=kind)
+    text = sealer.open("facts", "value", name.encode(), row[0])
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StorageError(f"facts: {name} was written by another release ({error})") from error
 
 
 def write(db: sqlite3.Connection, sealer: Sealer, fact: Fact) -> None:

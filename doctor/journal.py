@@ -124,9 +124,14 @@ class Journal:
             ) from error
         return line
 
+    def text(self, line: Line) -> bytes:
+        """A line as it stands in the file, authenticated, without its end."""
+        mac = kdf.mac(Label.JOURNAL_LINE, self._key, _authenticated(line))
+        return msgspec.json.encode(msgspec.structs.replace(line, mac=mac.hex()))
+
     def _append(self, lines: Sequence[Line]) -> None:
         if lines:
-            append_lines(self._path, [msgspec.json.encode(line) for line in lines])
+            append_lines(self._path, [self.text(line) for line in lines])
 
     def _entries_after(self, db: sqlite3.Connection, sequence: int) -> list[Line]:
         rows = db.execute(
@@ -136,22 +141,10 @@ class Journal:
             " WHERE audit.sequence > ? AND audit.action IN (?, ?, ?) ORDER BY audit.sequence",
             (Action.RESTORED.value, sequence, *(action.value for action in _JOURNALLED)),
         )
-        return [self._line(*row) for row in rows]
-
-    def _line(
-        self,
-        sequence: int,
-        digest: bytes,
-        time: int,
-        action: str,
-        subject: str,
-        invitation: bytes,
-        algorithm: int,
-        key: bytes,
-    ) -> Line:
-        line = Line(sequence, digest.hex(), time, action, subject, invitation.hex(), algorithm, key.hex())
-        mac = kdf.mac(Label.JOURNAL_LINE, self._key, _authenticated(line))
-        return msgspec.structs.replace(line, mac=mac.hex())
+        return [
+            Line(sequence, digest.hex(), time, action, subject, invitation.hex(), algorithm, key.hex())
+            for sequence, digest, time, action, subject, invitation, algorithm, key in rows
+        ]
 
 
 def _last_sequence(db: sqlite3.Connection) -> int:

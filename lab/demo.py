@@ -34,7 +34,7 @@ REVOKED_EXIT = 7
 
 # Which checks each message of the handshake must have passed, by the side that received it.
 HANDSHAKE: tuple[tuple[str, str, frozenset[str]], ...] = (
-    ("patient", "KEY_EXCHANGE", frozenset({Check.SUITE_ALLOWED.number})),
+    ("patient", "KEY_EXCHANGE", frozenset({Check.SUITE_ALLOWED.number, Check.DOCTOR_ADMITS.number})),
     ("doctor", "KEY_EXCHANGE_REPLY", frozenset(f"V-{n:03}" for n in range(20, 24))),
     ("patient", "AUTH_REQUEST", frozenset(f"V-{n:03}" for n in range(30, 45))),
     ("doctor", "AUTH_RESPONSE", frozenset(f"V-{n:03}" for n in range(50, 56))),

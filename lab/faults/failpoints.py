@@ -83,6 +83,7 @@ class Failpoint:
 BEFORE, AFTER = When
 COMMIT = "shared.storage.group_commit:commit_batch"
 _ACCEPT = "doctor.outbox:Outbox.accept"
+_JOURNAL = "doctor.journal:Journal.complete"
 _SOON = (("doctor.gateway:HEAD_INTERVAL", 0.2),)
 _M, _A, _J, _R, _G, _P, _REPORT, _START, _TIME = Errand
 
@@ -128,14 +129,16 @@ DOCTOR = (
     Failpoint("join.verified", "doctor.visits:Visit._ask_admission", BEFORE, _J, most=3),
     Failpoint("join.in-transaction", "doctor.enrolment:admit", AFTER, _J, most=10),
     Failpoint("join.committed", COMMIT, AFTER, _J, behind="doctor.enrolment:admit", most=10),
+    Failpoint("join.journal", _JOURNAL, BEFORE, _J, behind="doctor.enrolment:admit", most=10),
+    Failpoint("join.journalled", _JOURNAL, AFTER, _J, behind="doctor.enrolment:admit", most=10),
     Failpoint("join.admitted", "doctor.visits:Visit._admitted", AFTER, _J, most=10),
     Failpoint("join.invited", "doctor.enrolment:invite", AFTER, _J),
     # One is revoked
     Failpoint("revoke.in-transaction", "doctor.roster:depart", AFTER, _R),
     Failpoint("revoke.committed", COMMIT, AFTER, _R, behind="doctor.roster:depart"),
     Failpoint("revoke.cut", "doctor.departures:Departures._departed", AFTER, _R),
-    Failpoint("revoke.journal", "doctor.journal:Journal.append", BEFORE, _R),
-    Failpoint("revoke.journalled", "doctor.journal:Journal.append", AFTER, _R),
+    Failpoint("revoke.journal", _JOURNAL, BEFORE, _R, behind="doctor.roster:depart"),
+    Failpoint("revoke.journalled", _JOURNAL, AFTER, _R, behind="doctor.roster:depart"),
     # A report is kept
     Failpoint("report.in-transaction", "doctor.reports:Reports.store", AFTER, _REPORT, most=3),
     Failpoint("report.committed", COMMIT, AFTER, _REPORT, behind="doctor.reports:Reports.store", most=3),
@@ -148,10 +151,10 @@ DOCTOR = (
     ),
     # The audit's signed head
     Failpoint("audit.entry", "doctor.audit:append", AFTER, _M, most=20),
-    Failpoint("audit.head", "doctor.audit:append_line", BEFORE, _TIME, settings=_SOON),
-    Failpoint("audit.head-written", "doctor.audit:export_head", AFTER, _TIME, settings=_SOON),
+    Failpoint("audit.head", "doctor.heads:append_line", BEFORE, _TIME, settings=_SOON),
+    Failpoint("audit.head-written", "doctor.heads:export", AFTER, _TIME, settings=_SOON),
     # It starts
-    Failpoint("start.journal", "doctor.journal:Journal.reconcile", BEFORE, _START),
+    Failpoint("start.journal", "doctor.journal:Journal.compare", BEFORE, _START),
     Failpoint("start.loaded", "doctor.fanout:Fanout.load", AFTER, _START),
 )
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import msgspec
 
-from doctor import audit, keyring
-from doctor.journal import JOURNAL_FILE, Journal, Revocation
+from doctor import heads, keyring
+from doctor.heads import HEADS_FILE, Head
+from doctor.journal import JOURNAL_FILE, Journal, Line
 from lab.faults.fuzzing.cast import PATIENT, SUITE
 from lab.faults.fuzzing.subject import Subject
 from patient import identity
@@ -79,16 +80,20 @@ def _places(root: Path) -> list[_Place]:
     home = DeviceHome(private_directory(root / PATIENT))
     home.save(_identity(keys))
     journal = volume / JOURNAL_FILE
-    write_private(journal, msgspec.json.encode(Revocation(1, "bed-01")) + b"\n")
-    heads = volume / audit.HEADS_FILE
-    head = audit.Head(1, "00" * 32, 1, "00" * 64)
-    write_private(heads, msgspec.json.encode(head) + b"\n")
+    write_private(
+        journal, Journal(volume, keys.storage).text(Line(1, "00" * 32, 1, "revoked", PATIENT)) + b"\n"
+    )
+    head = Head(1, "00" * 32, 1, "00" * 64)
+    write_private(volume / HEADS_FILE, msgspec.json.encode(head) + b"\n")
 
     def load_keys() -> object:
         return keyring.load_or_create(state, frozenset(SUITES), os.urandom)
 
     def read_journal() -> object:
-        return Journal(volume)._read()
+        return Journal(volume, keys.storage).read()
+
+    def read_heads() -> object:
+        return heads.read(volume), heads.newest(volume)
 
     readers: list[tuple[Path, Callable[[], object]]] = [
         (path, load_keys) for path in sorted((state / "keys").iterdir())
@@ -97,7 +102,7 @@ def _places(root: Path) -> list[_Place]:
         (state / "doctor-id", lambda: keyring.keep_name(state, "doctor")),
         (home.identity_file, lambda: _use_identity(home)),
         (journal, read_journal),
-        (heads, lambda: audit._read_heads(heads)),
+        (volume / HEADS_FILE, read_heads),
     ]
     return [_Place(path, path.read_bytes(), read) for path, read in readers]
 

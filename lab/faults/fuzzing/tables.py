@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from doctor import answers, audit, groups, outbox, receipts, roster, streams
+from doctor import answers, audit, facts, groups, outbox, receipts, roster, streams
 from doctor.answers import GroupAnswer, OnceOnly, Origin
 from doctor.database import MIGRATIONS
+from doctor.facts import Confirmed, Owner, Restored
 from doctor.outbox import MessageRequest, Outbox
 from doctor.reports import Reports
 from doctor.roster import Roster
@@ -32,7 +33,13 @@ from shared.wire.messages import Report, ReportKind
 Value: TypeAlias = int | str | bytes | None
 Reader: TypeAlias = Callable[[], object]
 
-_SEALED = {("messages", "body"), ("invitations", "secret"), ("reports", "body"), ("answers", "answer")}
+_SEALED = {
+    ("messages", "body"),
+    ("invitations", "secret"),
+    ("reports", "body"),
+    ("answers", "answer"),
+    ("facts", "value"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,9 @@ def _fill(db: sqlite3.Connection, cast: Cast, sealer: Sealer, messages: Outbox) 
     db.execute("INSERT INTO expired VALUES (?, ?, ?)", (str(STREAM), accepted.number, PATIENT))
     Reports(sealer, quota=1).store(db, PATIENT, Report(report_id, ReportKind.REPLY, now, b"better"), now)
     _order(db, sealer)
+    facts.write(db, sealer, Owner(DOCTOR, {}))
     return {
+        "facts": b"owner",
         "messages": f"{STREAM}/{accepted.number}".encode(),
         "invitations": invitation_id,
         "reports": PATIENT.encode() + b"/" + report_id,
@@ -126,6 +135,7 @@ def _readers(db: sqlite3.Connection, cast: Cast, sealer: Sealer, messages: Outbo
         lambda: [each.owed for each in streams.memberships_of(db, PATIENT)],
         lambda: Reports(sealer, quota=1).of_patient(db, PATIENT, 10),
         lambda: _order(db, sealer),
+        lambda: [facts.read(db, sealer, kind) for kind in (Owner, Restored, Confirmed)],
         lambda: answers.forget_older(db, NOW.wall - DAY),
         lambda: audit.verify(db, nowhere, key.public, key.algorithm),
     )

@@ -27,6 +27,7 @@ def test_each_row_has_a_name_of_its_own_and_says_what_it_does() -> None:
 
 NOT_TOLD_HERE = {
     Check.NOT_PAUSED: "only the doctor's program counts replacements",
+    Check.DOCTOR_ADMITS: "it is not for what a patient sends that a doctor with a restored database admits nobody",
 }
 
 
