@@ -26,6 +26,7 @@ from shared.crypto.secret import Random
 from shared.errors import StorageError
 from shared.logs import get_logger
 from shared.net.stream import clock
+from shared.protocol.clock import Instant
 from shared.protocol.events import (
     Confirmed,
     Disconnected,
@@ -53,11 +54,13 @@ class Conditions:
         random: entropy.
         pause: lets so many seconds pass.
         renewal_after: seconds from a session's beginning to its renewal; None draws them between 45 and 55 minutes.
+        now: both clocks.
     """
 
     random: Random = os.urandom
     pause: Callable[[float], Awaitable[object]] = asyncio.sleep
     renewal_after: Callable[[], float] | None = None
+    now: Callable[[], Instant] = clock
 
 
 class Device:
@@ -85,6 +88,7 @@ class Device:
         self._settings = settings
         self._tell = tell
         self._random = conditions.random
+        self._now = conditions.now
         self._suite = identity.suite_for(settings.suite)
         self._reader = identity.reader(settings.clock_window_s)
         sealer = Sealer(identity.storage_key, conditions.random)
@@ -94,7 +98,7 @@ class Device:
         self._receipts: asyncio.Handle | None = None
         self._links: list[Link] = []  # in the order of their beginning; two while a session is renewed
         self._outbox = Outbox(home.outbox_file, sealer, conditions.random)
-        self._reporting = Reporting(self._outbox, self._session, tell)
+        self._reporting = Reporting(self._outbox, self._session, tell, conditions.now)
 
     async def __aenter__(self) -> Device:
         await self._inbox.__aenter__()
@@ -150,7 +154,7 @@ class Device:
             UserError: it is none that the doctor would take, or too many wait already.
             StorageError: it was not kept.
         """
-        report_id = await self._outbox.write(kind, body, clock().wall)
+        report_id = await self._outbox.write(kind, body, self._now().wall)
         self._reporting.look()
         return report_id
 
@@ -163,7 +167,7 @@ class Device:
             address=link.address,
             enrolling=self.identity.enrolment is not None,
             clock_window_s=self._settings.clock_window_s,
-            now=clock().wall,
+            now=self._now().wall,
         )
         return judge(link.ending, situation)
 
@@ -176,10 +180,10 @@ class Device:
 
     async def _attempt(self, address: str) -> Link:
         """One connection to an address; where a busy doctor asks for a cookie, a second one that brings it."""
-        link = Link(address, self._inbox.positions(), self._handle)
+        link = Link(address, self._inbox.positions(), self._handle, now=self._now)
         await self._open(link)
         if link.retry is not None:
-            link = Link(address, self._inbox.positions(), self._handle, link.retry)
+            link = Link(address, self._inbox.positions(), self._handle, link.retry, self._now)
             await self._open(link)
         return link
 
@@ -199,7 +203,7 @@ class Device:
         identity = self.identity.for_handshake(self._suite, self._settings.clock_window_s)
         report = partial(self._report, link)
         return PatientConnection(
-            identity, self._reader, link.positions, clock(), self._random, report, link.hello
+            identity, self._reader, link.positions, self._now(), self._random, report, link.hello
         )
 
     def _report(self, link: Link) -> Sequence[Position]:
@@ -236,7 +240,7 @@ class Device:
 
     def _handle(self, link: Link, event: Event) -> None:
         if isinstance(event, MessageReceived):
-            self._inbox.store(event, clock().wall)
+            self._inbox.store(event, self._now().wall)
         elif isinstance(event, EpochBegun):
             self._inbox.begin(Stream(TargetKind.GROUP, event.group), event.start)
             self._tell(notices.Epoch(event.group, event.epoch))

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 
 from patient.verdicts import Ending, Unreachable
 from shared.errors import UserError
-from shared.net.stream import Stream
+from shared.net.stream import Stream, clock
+from shared.protocol.clock import Instant
 from shared.protocol.envelopes import Positions
 from shared.protocol.events import Alerted, Confirmed, Disconnected, Event, Failed, RetryAsked, Traced
 from shared.protocol.patient_connection import PatientConnection
@@ -37,6 +38,7 @@ class Link:
         positions: the inbox's, copied.
         on_event: called with every event, in order.
         hello: the greeting that a busy doctor has asked to come again with.
+        now: both clocks.
 
     Attributes:
         retry: the greeting to come again with, where the doctor asked for it on this connection.
@@ -48,6 +50,7 @@ class Link:
         positions: Positions,
         on_event: Callable[[Link, Event], None],
         hello: Hello | None = None,
+        now: Callable[[], Instant] = clock,
     ) -> None:
         self.address = address
         self.positions = positions
@@ -58,6 +61,7 @@ class Link:
         self.retry: Hello | None = None
         self.reported: Sequence[Position] = ()  # what its first RECEIPT said
         self._on_event = on_event
+        self._now = now
         self._stream: Stream[PatientConnection] | None = None
         self._settled = asyncio.Event()
         self._closed = asyncio.Event()
@@ -69,7 +73,7 @@ class Link:
         """
 
         def protocol() -> Stream[PatientConnection]:
-            return Stream(connect(), self._take, self._lost)
+            return Stream(connect(), self._take, self._lost, now=self._now)
 
         host, port = split_address(self.address)
         try:

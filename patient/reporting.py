@@ -15,12 +15,15 @@ from patient.notices import Tell
 from patient.outbox import Outbox, WrittenReport
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
-from shared.net.stream import clock
+from shared.protocol.clock import Instant
 from shared.wire.messages import Report
 
 IN_FLIGHT = 8  # reports; as many of the largest fill a socket's buffer up to where it counts as full
 LOOK_EVERY_S = 0.2  # how soon a report of another program is noticed
 REPEAT_AFTER_S = 30.0
+LONGEST_PATIENCE = (
+    20  # times as long: a doctor that takes nothing is not sent the same every half a minute for ever
+)
 
 _log = get_logger("reporting")
 
@@ -32,12 +35,17 @@ class Reporting:
         outbox: where reports come from.
         session: the link to send on; None where there is no session.
         tell: where notices go.
+        now: both clocks.
     """
 
-    def __init__(self, outbox: Outbox, session: Callable[[], Link | None], tell: Tell) -> None:
+    def __init__(
+        self, outbox: Outbox, session: Callable[[], Link | None], tell: Tell, now: Callable[[], Instant]
+    ) -> None:
         self._outbox = outbox
         self._session = session
         self._tell = tell
+        self._now = now
+        self._patience = 1
         self._in_flight: set[bytes] = set()
         self._sent_to = 0  # the place of the last report that was sent on this session
         self._moved_at = 0.0  # when something was last sent afresh or noted, by the loop's clock
@@ -74,13 +82,14 @@ class Reporting:
 
     async def _note(self, report_ids: Sequence[bytes]) -> None:
         try:
-            kept = await self._outbox.note_kept(report_ids, clock().wall)
+            kept = await self._outbox.note_kept(report_ids, self._now().wall)
         except (StorageError, UserError) as error:
             # They stay in flight, and the doctor receipts them once more.
             _log.error("report's receipt not noted", cause=str(error))
             return
         self._in_flight.difference_update(report_ids)
         self._moved_at = asyncio.get_running_loop().time()
+        self._patience = 1
         for report_id in kept:
             self._tell(notices.ReportKept(report_id.hex()))
         self.look()
@@ -91,7 +100,8 @@ class Reporting:
             return  # `begin` looks again
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(LOOK_EVERY_S, self._look_again)
-        if self._in_flight and loop.time() - self._moved_at >= REPEAT_AFTER_S:
+        if self._in_flight and loop.time() - self._moved_at >= REPEAT_AFTER_S * self._patience:
+            self._patience = min(2 * self._patience, LONGEST_PATIENCE)
             _log.warning("reports sent again: no receipt has come", count=len(self._in_flight))
             self.begin()
         elif self._outbox.changed():

@@ -35,6 +35,7 @@ class Stream(asyncio.Protocol, Generic[C]):
         on_events: called with what has happened, in order; it may act on the connection.
         on_closed: called once, when the transport is gone.
         on_writable: called when a peer that was too slow has caught up with its buffer.
+        now: both clocks.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Stream(asyncio.Protocol, Generic[C]):
         on_events: Callable[[list[Event]], None],
         on_closed: Callable[[], None],
         on_writable: Callable[[], None] = lambda: None,
+        now: Callable[[], Instant] = clock,
     ) -> None:
         self.connection = connection
         self.writable = True
@@ -51,6 +53,7 @@ class Stream(asyncio.Protocol, Generic[C]):
         self._on_events = on_events
         self._on_closed = on_closed
         self._on_writable = on_writable
+        self._now = now
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
@@ -68,12 +71,12 @@ class Stream(asyncio.Protocol, Generic[C]):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came in."""
-        self.connection.receive_data(data, clock())
+        self.connection.receive_data(data, self._now())
         self.flush()
 
     def eof_received(self) -> None:
         """The peer writes no more; then neither do we."""
-        self.connection.receive_eof(clock())
+        self.connection.receive_eof(self._now())
         self.flush()
 
     def pause_writing(self) -> None:
@@ -97,7 +100,7 @@ class Stream(asyncio.Protocol, Generic[C]):
         if self._timer is not None:
             self._timer.cancel()
         if not self.connection.ended:
-            self.connection.receive_eof(clock())
+            self.connection.receive_eof(self._now())
             self._hand_on_events()
         self._transport = None
         self._on_closed()
@@ -165,11 +168,11 @@ class Stream(asyncio.Protocol, Generic[C]):
             return
         if self._timer is not None:
             self._timer.cancel()
-        delay = max(0, deadline - clock().elapsed) / 1000
+        delay = max(0, deadline - self._now().elapsed) / 1000
         self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
         self._timer_at = deadline
 
     def _ring(self) -> None:
         self._timer = None
-        self.connection.handle_timeout(clock())
+        self.connection.handle_timeout(self._now())
         self.flush()
