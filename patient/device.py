@@ -18,7 +18,7 @@ from patient.inbox import Inbox, StoredMessage
 from patient.link import Link
 from patient.notices import Tell
 from patient.outbox import Outbox
-from patient.receipts import DueReceipts, receipts
+from patient.receipts import Receipting, receipts
 from patient.reporting import Reporting
 from patient.settings import PatientSettings
 from patient.verdicts import InboxFailed, Reason, Situation, Verdict, judge, refused_for_certain
@@ -93,9 +93,8 @@ class Device:
         self._reader = identity.reader(settings.clock_window_s)
         sealer = Sealer(identity.storage_key, conditions.random)
         self._inbox = Inbox(home.inbox_file, sealer, self._applied, self._not_applied)
-        self._due = DueReceipts()
+        self._receipting = Receipting(self._inbox.position, self._session)
         self._reported: Sequence[Position] = ()  # by the first RECEIPT of the last confirmed session
-        self._receipts: asyncio.Handle | None = None
         self._links: list[Link] = []  # in the order of their beginning; two while a session is renewed
         self._outbox = Outbox(home.outbox_file, sealer, conditions.random)
         self._reporting = Reporting(self._outbox, self._session, tell, conditions.now)
@@ -108,7 +107,7 @@ class Device:
     async def __aexit__(self, *_: object) -> None:
         try:
             await self._inbox.settle()  # what has come is on the disk and may be acknowledged
-            self._send_receipts()
+            self._receipting.send()
         except StorageError as error:
             _log.warning("inbox not settled", cause=str(error))
         for link in list(self._links):
@@ -280,23 +279,20 @@ class Device:
         self._reported = link.reported
         # A receipt that went out on the session which this one replaces may be lost: everything is told once more.
         for stream, expired in self._inbox.expired().items():
-            self._due.add(stream, expired)
-        self._schedule_receipts()
+            self._receipting.tell(stream, expired)
         self._reporting.begin()
 
     def _acknowledge_again(self, event: Repeated) -> None:
         expired = self._inbox.expired().get(event.stream, [])
         # The doctor repeats in order, from the first number it has no receipt for: what is below is known to it.
-        self._due.add(event.stream, [number for number in expired if number >= event.number])
-        self._schedule_receipts()
+        self._receipting.tell(event.stream, [number for number in expired if number >= event.number])
 
     # The inbox
 
     def _applied(self, message: StoredMessage) -> None:
         for link in self._links:
             link.positions.raise_to(message.stream, message.number)
-        self._due.add(message.stream, [message.number] if message.body is None else [])
-        self._schedule_receipts()
+        self._receipting.tell(message.stream, [message.number] if message.body is None else [])
         if message.body is None:
             _log.info("message expired", stream=str(message.stream), number=message.number)
         else:
@@ -306,18 +302,6 @@ class Device:
         _log.error("message not stored", cause=str(error))
         for link in self._links:
             link.abort(InboxFailed(str(error)))
-
-    def _schedule_receipts(self) -> None:
-        """One turn of the loop later, so that all messages of one commit share a receipt."""
-        if self._receipts is None:
-            self._receipts = asyncio.get_running_loop().call_soon(self._send_receipts)
-
-    def _send_receipts(self) -> None:
-        self._receipts = None
-        link = self._session()
-        if link is not None:
-            for positions in self._due.take(self._inbox.position):
-                link.acknowledge(positions)
 
     def _session(self) -> Link | None:
         """The newest established session."""

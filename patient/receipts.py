@@ -6,8 +6,10 @@ position covers and the doctor has not heard of counts as shown, so an expired n
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from patient.link import Link
 from shared.wire.messages import Position, Stream
 
 STREAMS_PER_RECEIPT = 256
@@ -28,6 +30,35 @@ class DueReceipts:
         """The positions of each RECEIPT that is due; they are due no more. `position`: the inbox's."""
         due, self._due = self._due, {}
         return receipts(due, position)
+
+
+class Receipting:
+    """Sends what is due on the newest session, one turn of the loop later, so that all messages of one commit share a receipt.
+
+    Args:
+        position: the inbox's, of a stream.
+        session: the link to send on; None where there is no session.
+    """
+
+    def __init__(self, position: Callable[[Stream], int], session: Callable[[], Link | None]) -> None:
+        self._position = position
+        self._session = session
+        self._due = DueReceipts()
+        self._soon: asyncio.Handle | None = None
+
+    def tell(self, stream: Stream, expired: Iterable[int] = ()) -> None:
+        """The position of a stream is to be told, and that these numbers up to it had expired."""
+        self._due.add(stream, expired)
+        if self._soon is None:
+            self._soon = asyncio.get_running_loop().call_soon(self.send)
+
+    def send(self) -> None:
+        """Send what is due now; without a session it stays due."""
+        self._soon = None
+        link = self._session()
+        if link is not None:
+            for positions in self._due.take(self._position):
+                link.acknowledge(positions)
 
 
 def receipts(
