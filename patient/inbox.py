@@ -25,6 +25,7 @@ from shared.logs import get_logger
 from shared.protocol.envelopes import Positions
 from shared.protocol.events import MessageReceived
 from shared.storage import cells
+from shared.storage.group_commit import advice
 from shared.storage.sealed import Sealer
 from shared.storage.sqlite import Writer, open_reader
 from shared.wire.messages import Position, Stream, TargetKind
@@ -212,7 +213,7 @@ def read(path: Path, sealer: Sealer) -> list[StoredMessage]:
                 "SELECT kind, name, number, created, received, direct, body FROM messages ORDER BY received, number"
             ).fetchall()
         except sqlite3.Error as error:
-            raise StorageError(f"{path} cannot be read: {error}") from error
+            raise StorageError(f"{path} cannot be read: {error}{advice(error)}") from error
     messages = []
     for kind, name, number, created, received, direct, sealed in rows:
         stream = _stream(kind, name)

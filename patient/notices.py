@@ -7,7 +7,8 @@ an interface. A reader that goes away does not stop the device, whose messages a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO, TypeAlias
 
 import msgspec
@@ -17,7 +18,10 @@ from rich.text import Text
 
 from patient.inbox import StoredMessage
 from patient.text import decoded, moment, readable
+from shared.logs import get_logger
 from shared.wire.messages import TargetKind
+
+_log = get_logger("notices")
 
 
 class Notice(msgspec.Struct, frozen=True, tag_field="event"):
@@ -129,7 +133,8 @@ def json_lines(out: IO[str]) -> Tell:
     """Write each notice to `out` as one line of JSON."""
 
     def tell(notice: Notice) -> None:
-        _write(out, msgspec.json.encode(notice).decode() + "\n")
+        with _unhindered(out):
+            out.write(msgspec.json.encode(notice).decode() + "\n")
 
     return tell
 
@@ -160,11 +165,11 @@ class Blocks:
             self._show(Text(readable(sentence), style))
 
     def _show(self, what: RenderableType) -> None:
-        with self._console.capture() as captured:
-            self._console.print(
-                what, soft_wrap=isinstance(what, Text)
-            )  # lines of text are the terminal's to wrap
-        _write(self._console.file, captured.get())
+        with _unhindered(self._console.file) as out:
+            with self._console.capture() as captured:
+                # Lines of text are the terminal's to wrap.
+                self._console.print(what, soft_wrap=isinstance(what, Text))
+            out.write(captured.get())
 
 
 def message_block(notice: Message) -> Panel:
@@ -184,12 +189,17 @@ def _enrolled_text(notice: Enrolled) -> Text:
     return Text(readable("\n".join(lines)))
 
 
-def _write(out: IO[str], text: str) -> None:
+@contextmanager
+def _unhindered(out: IO[str]) -> Iterator[IO[str]]:
+    """Write to `out`; what stands in the way of that stops nobody."""
     try:
-        out.write(text)
+        yield out
         out.flush()
     except BrokenPipeError:
         # Whoever read is gone. What is still buffered must go somewhere, or the interpreter fails over it at exit.
         silence = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silence, out.fileno())
         os.close(silence)
+    except OSError as error:
+        # It goes into a file on a full disk, say. A device that stopped for that would not heal when the disk does.
+        _log.warning("notice not written", cause=error.strerror)

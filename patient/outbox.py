@@ -24,6 +24,7 @@ from patient.exit_codes import ExitCode, Refusal
 from shared.crypto.secret import Random
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
+from shared.storage.group_commit import advice
 from shared.storage.sealed import Sealer
 from shared.storage.sqlite import Writer, open_reader
 from shared.wire.messages import BODY_LIMIT, ReportKind
@@ -179,7 +180,7 @@ class Outbox:
                 return list(islice(self._readable(rows), limit))
         except sqlite3.Error as error:
             self._close_reader()  # the next call opens another, when the disk may be back
-            raise StorageError(f"{self._path} cannot be read: {error}") from error
+            raise StorageError(f"{self._path} cannot be read: {error}{advice(error)}") from error
 
     def _readable(self, rows: Iterable[_Row]) -> Iterator[WrittenReport]:
         for row in rows:
@@ -215,7 +216,7 @@ def read(path: Path, sealer: Sealer) -> list[WrittenReport]:
         try:
             rows = connection.execute(_ALL).fetchall()
         except sqlite3.Error as error:
-            raise StorageError(f"{path} cannot be read: {error}") from error
+            raise StorageError(f"{path} cannot be read: {error}{advice(error)}") from error
     return [_opened(row, sealer) for row in rows]
 
 

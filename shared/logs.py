@@ -7,6 +7,7 @@ somebody adding a name below. Control characters are escaped: a peer's text cann
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 import re
@@ -105,7 +106,7 @@ def configure(level: LogLevel, log_format: LogFormat, *, strict: bool = False) -
     structlog.configure(
         processors=[*before, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
+        logger_factory=lambda *_: _Output(sys.stderr),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -138,6 +139,20 @@ def _renderer(log_format: LogFormat) -> Processor:
 def _name_the_library(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     event["component"] = event["_record"].name
     return event
+
+
+class _Output(structlog.WriteLogger):
+    """Writes lines; one that cannot be written is lost, and nothing else.
+
+    Where the log goes to a disk that is full, whatever wanted to say so must still do the rest of its work.
+    """
+
+    def msg(self, message: str) -> None:
+        """Write one line."""
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    debug = info = warning = error = critical = msg
 
 
 class _AllowList:

@@ -27,12 +27,12 @@ _ADVICE = {
     sqlite3.SQLITE_FULL: "; free some space on that volume and try again",
     sqlite3.SQLITE_READONLY: "; make the file and its volume writable and try again",
     sqlite3.SQLITE_BUSY: "; another program holds the database, end it and try again",
+    sqlite3.SQLITE_IOERR: "; the disk refuses: look at what the system's log says of it, and try again",
+    sqlite3.SQLITE_CANTOPEN: "; see that its directory is there and writable, and try again",
+    sqlite3.SQLITE_CORRUPT: "; it is damaged, restore it from a backup",
+    sqlite3.SQLITE_NOTADB: "; it is damaged, restore it from a backup",
 }
 _FAULTS_OF_THE_DISK = _ADVICE.keys() | {
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
     sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_PERM,
@@ -172,10 +172,14 @@ def _as_raised_by(error: BaseException, name: str) -> BaseException:
 
 def refusal(error: BaseException, name: str) -> StorageError:
     """A new StorageError, caused by `error`, that says what was not accepted, why and what to do."""
-    advice = _ADVICE.get(_primary_code(error), "")
-    refused = StorageError(f"not accepted: {name}: {error}{advice}")
+    refused = StorageError(f"not accepted: {name}: {error}{advice(error)}")
     refused.__cause__ = error
     return refused
+
+
+def advice(error: BaseException) -> str:
+    """What to do about it, to be put behind the error's own words; empty where there is nothing to say."""
+    return _ADVICE.get(_primary_code(error), "")
 
 
 def _primary_code(error: BaseException) -> int:

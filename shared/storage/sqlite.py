@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from shared.errors import LocalError, StorageError
 from shared.storage import cells, schema
-from shared.storage.group_commit import CommitThread, Job
+from shared.storage.group_commit import CommitThread, Job, advice
 from shared.storage.keyfile import require_private_file, sync_directory
 from shared.storage.taking_turns import one_at_a_time
 
@@ -275,7 +275,7 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError, StorageError) as error:
-        raise StorageError(f"{path}: {error}") from error
+        raise StorageError(f"{path}: {error}{advice(error)}") from error
 
 
 def _create_private(path: Path) -> None:

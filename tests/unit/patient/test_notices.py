@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -173,6 +174,17 @@ def test_an_enrolment_tells_who_and_what_next() -> None:
     assert "a" * 32 in shown
     assert "b" * 32 in shown
     assert shown.endswith("telemed-patient run alice\n")
+
+
+def test_a_notice_that_cannot_be_written_does_not_stop_the_device(capfd: pytest.CaptureFixture[str]) -> None:
+    """Standard output goes into a file on a full disk: the device must live on, to heal when the disk does."""
+    full = open("/dev/full", "w", buffering=1)  # noqa: SIM115  to close it is to fail again
+    json_lines(full)(MESSAGE)
+    Blocks(Console(file=full))(MESSAGE)
+    with contextlib.suppress(OSError):
+        full.close()
+
+    assert capfd.readouterr().err.count("No space left on device") == 2
 
 
 def test_a_reader_that_goes_away_does_not_stop_the_device() -> None:

@@ -45,6 +45,24 @@ def events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
     return found
 
 
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_log_that_cannot_be_written_stops_nothing(
+    log_format: LogFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes to a full disk, say: whoever wanted to say so has other things to do as well."""
+    full = open("/dev/full", "w")  # noqa: SIM115  to close it is to fail again
+    monkeypatch.setattr("sys.stderr", full)
+    configure("debug", log_format)
+    logger = get_logger("device")
+
+    for say in (logger.debug, logger.info, logger.warning, logger.error, logger.critical):
+        say("message not stored", cause="disk full")
+
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="No space left"):
+        full.close()
+
+
 def test_an_event_is_one_json_object_with_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
     """Enums show their names, also those that are integers."""
     configure("info", "json")
