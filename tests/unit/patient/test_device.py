@@ -20,12 +20,15 @@ from patient.notices import Epoch, Established, Handshake, Message, Refused, Set
 from patient.settings import PatientSettings
 from patient.verdicts import Reason, Verdict
 from shared.errors import StorageError
+from shared.protocol import epochs
 from shared.protocol.cookies import CookieJar
-from shared.protocol.events import MessageReceived
+from shared.protocol.events import MessageReceived, ResendRequested
+from shared.wire import messages
 from shared.wire.checks import Check
-from shared.wire.messages import Position, Stream, TargetKind
+from shared.wire.messages import Envelope, Position, Stream, TargetKind
 from shared.wire.opcodes import DisconnectReason
 from tests.patient_bench import Bench, session
+from tests.protocol_bench import events_of
 from tests.small_doctor import EVERYONE, SmallDoctor, Visit, without_body
 
 MINE = Stream(TargetKind.PATIENT, "alice")
@@ -158,16 +161,6 @@ async def test_an_expired_message_is_acknowledged_as_expired_and_not_shown(bench
         assert [message.body for message in bench.heard.of(Message)] == ["in time"]
         assert [n for receipt in doctor.last.receipts for p in receipt for n in p.expired] == [10]
         assert bench.stored() == [None, b"in time"]
-
-
-async def test_a_private_message_has_a_stream_of_its_own(bench: Bench) -> None:
-    """It is acknowledged in that stream."""
-    async with SmallDoctor() as doctor, bench.in_session(doctor):
-        doctor.last.direct(doctor.sign(b"for you", MINE))
-        await doctor.until(lambda: doctor.last.receipts)
-
-        assert doctor.last.receipts == [(Position(MINE, 10, []),)]
-        assert [(each.stream, each.direct) for each in bench.heard.of(Message)] == [("patient:alice", True)]
 
 
 async def test_a_gap_is_dropped_and_healed_by_the_doctor(
@@ -565,3 +558,107 @@ async def test_a_doctor_that_only_ever_asks_for_cookies_is_busy(bench: Bench) ->
         assert isinstance(verdict, Verdict)
         assert (verdict.reason, verdict.final) == (Reason.BUSY, False)
         assert [step.message for step in bench.heard.of(Handshake)].count("RETRY") == 2
+
+
+# Private messages
+
+
+def private(bench: Bench) -> list[str]:
+    """The private messages that were told."""
+    return [message.body for message in bench.heard.of(Message) if message.private]
+
+
+async def test_a_private_message_has_a_stream_of_its_own(bench: Bench) -> None:
+    """It is acknowledged in that stream, and told as what it is; a broadcast that was missed is not private."""
+    async with SmallDoctor() as doctor, bench.in_session(doctor):
+        doctor.last.direct(doctor.sign(b"for you", MINE))
+        await doctor.until(lambda: doctor.last.receipts)
+        doctor.last.direct(doctor.sign(b"for everyone"))
+        await doctor.until(lambda: len(doctor.last.receipts) == 2)
+
+        assert doctor.last.receipts == [(Position(MINE, 10, []),), (Position(EVERYONE, 10, []),)]
+        told = [(each.stream, each.direct, each.private) for each in bench.heard.of(Message)]
+        assert told == [("patient:alice", True, True), ("group:everyone", True, False)]
+
+
+async def test_private_messages_go_on_where_they_ended(bench: Bench) -> None:
+    """Across a restart: the first RECEIPT names both streams, and a copy is known and acknowledged again."""
+    async with SmallDoctor() as doctor:
+        async with bench.in_session(doctor):
+            first = doctor.sign(b"one", MINE)
+            doctor.last.direct(first)
+            doctor.say("to everyone")
+            await doctor.until(lambda: len(bench.heard.of(Message)) == 2)
+        async with bench.in_session(doctor):
+            stands = sorted(doctor.last.first or (), key=str)
+            assert stands == [Position(EVERYONE, 10, []), Position(MINE, 10, [])]
+            doctor.last.receipts.clear()
+            doctor.last.direct(first)
+            doctor.last.direct(doctor.sign(b"two", MINE))
+            await doctor.until(lambda: (Position(MINE, 20, []),) in doctor.last.receipts)
+
+        assert private(bench) == ["one", "two"]
+
+
+async def test_a_private_stream_starts_where_the_doctor_says(bench: Bench) -> None:
+    """At the first enrolment, and again where a retired device has come back: what was in between is not for it."""
+    async with SmallDoctor() as doctor, bench.in_session(doctor):
+        for body in (b"first", b"second"):
+            for _ in range(4):
+                start = doctor.sign(b"not for this enrolment", MINE)
+            number = messages.decode(Envelope, start.envelope).number
+            doctor.last.direct(doctor.sign(body, MINE), number)
+        await doctor.until(lambda: len(private(bench)) == 2)
+
+        assert private(bench) == ["first", "second"]
+        assert bench.stored() == [b"first", b"second"]
+
+
+async def test_an_expired_private_message_is_acknowledged_as_such(bench: Bench) -> None:
+    """It is not shown; the stream goes on behind it."""
+    async with SmallDoctor() as doctor, bench.in_session(doctor):
+        doctor.last.direct(without_body(doctor.sign(b"too late", MINE, lifetime=-1)))
+        doctor.last.direct(doctor.sign(b"in time", MINE))
+        await doctor.until(lambda: doctor.last.receipts and doctor.last.receipts[-1][0].last == 20)
+
+        assert [number for (each,) in doctor.last.receipts for number in each.expired] == [10]
+        assert private(bench) == ["in time"]
+
+
+async def test_a_gap_between_private_messages_ends_the_session_and_is_healed_by_the_next(
+    bench: Bench,
+) -> None:
+    """Records cannot be lost on the way: the doctor has left one out (V-085). The first RECEIPT tells it where to go on."""
+    async with SmallDoctor() as doctor, bench.device(doctor) as alice:
+        link = await session(alice)
+        missing, second = doctor.sign(b"one", MINE), doctor.sign(b"two", MINE)
+        doctor.last.direct(second)
+        await link.closed_within(5)
+        verdict = alice.verdict(link)
+        await alice.drop(link)
+        await session(alice)
+        doctor.last.direct(missing)
+        doctor.last.direct(second)
+        await doctor.until(lambda: len(private(bench)) == 2)
+
+        assert verdict.reason is Reason.PROTOCOL
+        assert "V-085" in verdict.sentence
+        assert private(bench) == ["one", "two"]
+
+
+async def test_a_question_names_the_private_stream_as_well(bench: Bench) -> None:
+    """A broadcast whose key is unknown: nobody can say where something is missing."""
+    async with SmallDoctor() as doctor, bench.in_session(doctor):
+        doctor.last.direct(doctor.sign(b"one", MINE))
+        doctor.say("to everyone")
+        await doctor.until(lambda: len(bench.heard.of(Message)) == 2)
+        unknown = epochs.Epoch.begin("doctor", "everyone", 2, [], [], secrets.token_bytes)
+        doctor.last.broadcast(unknown.seal(1, doctor.sign(b"lost")))
+        await doctor.until(lambda: events_of(ResendRequested, doctor.last.events))
+
+        (asked,) = events_of(ResendRequested, doctor.last.events)
+        stands = sorted(asked.positions, key=str)
+        assert (asked.key_id, stands) == (
+            unknown.key_id,
+            [Position(EVERYONE, 10, []), Position(MINE, 10, [])],
+        )
