@@ -24,6 +24,7 @@ from patient.exit_codes import ExitCode, Refusal
 from shared.crypto.secret import Random
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
+from shared.storage import cells
 from shared.storage.group_commit import advice
 from shared.storage.sealed import Sealer
 from shared.storage.sqlite import Writer, open_reader
@@ -107,21 +108,8 @@ class Outbox:
         _require_valid(kind, body)
         report_id = self._random(ID_SIZE)
         sealed = self._sealer.seal("reports", "body", report_id, body)
-
-        def insert(connection: sqlite3.Connection) -> None:
-            (waiting,) = connection.execute("SELECT count(*) FROM reports WHERE kept IS NULL").fetchone()
-            if waiting >= WAITING_LIMIT:
-                raise Refusal(
-                    ExitCode.STORAGE,
-                    f"The report was not kept: {waiting} wait already in {self._path}, and more are not taken. "
-                    "Let this device have a session with its doctor, and try again.",
-                )
-            connection.execute(
-                "INSERT INTO reports (report_id, kind, created, body) VALUES (?, ?, ?, ?)",
-                (report_id, int(kind), now, sealed),
-            )
-
-        await (await self._open_writer()).submit(insert)
+        row = (report_id, int(kind), now, sealed)
+        await (await self._open_writer()).submit(lambda connection: _insert(connection, row))
         return report_id
 
     async def note_kept(self, report_ids: Sequence[bytes], now: int) -> list[bytes]:
@@ -130,23 +118,9 @@ class Outbox:
         Raises:
             StorageError: the disk refused; they wait still.
         """
-
-        def mark(connection: sqlite3.Connection) -> list[bytes]:
-            marked = [
-                report_id
-                for report_id in report_ids
-                if connection.execute(
-                    "UPDATE reports SET kept = ? WHERE report_id = ? AND kept IS NULL", (now, report_id)
-                ).rowcount
-            ]
-            connection.execute(
-                "DELETE FROM reports WHERE kept IS NOT NULL AND place <="
-                " (SELECT place FROM reports WHERE kept IS NOT NULL ORDER BY place DESC LIMIT 1 OFFSET ?)",
-                (KEPT_LIMIT,),
-            )
-            return marked
-
-        return await (await self._open_writer()).submit(mark) if self._path.exists() else []
+        if not self._path.exists():
+            return []
+        return await (await self._open_writer()).submit(lambda connection: _mark(connection, report_ids, now))
 
     def changed(self) -> bool:
         """Whether something may have been committed since the last call, by whatever program; `waiting` finds out."""
@@ -220,13 +194,41 @@ def read(path: Path, sealer: Sealer) -> list[WrittenReport]:
     return [_opened(row, sealer) for row in rows]
 
 
+def _insert(connection: sqlite3.Connection, row: tuple[bytes, int, int, bytes]) -> None:
+    (waiting,) = connection.execute("SELECT count(*) FROM reports WHERE kept IS NULL").fetchone()
+    if waiting >= WAITING_LIMIT:
+        raise Refusal(
+            ExitCode.STORAGE,
+            f"The report was not kept: {waiting} wait already on this device, and more are not taken. "
+            "Let it have a session with its doctor, and try again.",
+        )
+    connection.execute("INSERT INTO reports (report_id, kind, created, body) VALUES (?, ?, ?, ?)", row)
+
+
+def _mark(connection: sqlite3.Connection, report_ids: Sequence[bytes], now: int) -> list[bytes]:
+    marked = [
+        report_id
+        for report_id in report_ids
+        if connection.execute(
+            "UPDATE reports SET kept = ? WHERE report_id = ? AND kept IS NULL", (now, report_id)
+        ).rowcount
+    ]
+    connection.execute(
+        "DELETE FROM reports WHERE kept IS NOT NULL AND place <="
+        " (SELECT place FROM reports WHERE kept IS NOT NULL ORDER BY place DESC LIMIT 1 OFFSET ?)",
+        (KEPT_LIMIT,),
+    )
+    return marked
+
+
 _Row = tuple[int, bytes, int, int, int | None, bytes]
 
 
 def _opened(row: _Row, sealer: Sealer) -> WrittenReport:
     place, report_id, kind, created, kept, sealed = row
     body = sealer.open("reports", "body", report_id, sealed)
-    return WrittenReport(place, report_id, ReportKind(kind), created, kept, body)
+    meant = cells.member(ReportKind, kind, "reports", "kind", report_id.hex())
+    return WrittenReport(place, report_id, meant, created, kept, body)
 
 
 def _require_valid(kind: ReportKind, body: bytes) -> None:

@@ -173,8 +173,8 @@ PATIENT = (
     Failpoint("inbox.committed", COMMIT, AFTER, _M, behind=_INSERT, most=5),
     Failpoint("inbox.applied", "patient.device:Device._applied", BEFORE, _M, most=5),
     Failpoint("inbox.told", "patient.device:Device._applied", AFTER, _M, most=5),
-    Failpoint("receipt.send", "patient.device:Device._send_receipts", BEFORE, _M, most=5),
-    Failpoint("receipt.sent", "patient.device:Device._send_receipts", AFTER, _M, most=5),
+    Failpoint("receipt.send", "patient.receipts:Receipting.send", BEFORE, _M, most=5),
+    Failpoint("receipt.sent", "patient.receipts:Receipting.send", AFTER, _M, most=5),
     # It reports
     Failpoint("report.sent", "patient.link:Link.report", AFTER, _REPORT, most=2),
     Failpoint("report.receipted", "patient.reporting:Reporting.receipted", BEFORE, _REPORT, most=2),
