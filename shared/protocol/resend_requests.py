@@ -7,12 +7,22 @@ missing has arrived or is arriving by then.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from shared.protocol.clock import SECOND, Instant
 from shared.protocol.envelopes import Positions
 from shared.wire.messages import Position, ResendRequest, Stream
 
 ASK_INTERVAL = 1 * SECOND
 STREAMS_PER_QUESTION = 256  # what one RESEND_REQUEST can name
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question about a gap: the position that was told, and the last number that had been dropped behind the gap."""
+
+    position: int
+    dropped: int
 
 
 class ResendRequests:
@@ -22,7 +32,7 @@ class ResendRequests:
         self._gaps: dict[Stream, int] = {}  # the last number dropped in each stream that has a gap
         self._key_id = b""
         self._not_before: int | None = None
-        self._asked: dict[Stream, int] = {}  # the positions in the last question
+        self._asked: dict[Stream, _Asked] = {}  # gaps whose answer may be on its way
 
     def note_gap(self, stream: Stream, number: int) -> None:
         """A message was dropped because of one that is missing in front of it."""
@@ -48,16 +58,29 @@ class ResendRequests:
         gaps, key_id = self._gaps, self._key_id
         self._gaps, self._key_id = {}, b""
         streams = positions.streams() if key_id else self._open(gaps, positions)
+        if self._gaps:
+            self._not_before = now.elapsed + ASK_INTERVAL
         if not streams:
             return None
         self._not_before = now.elapsed + ASK_INTERVAL
-        self._asked = {stream: positions[stream] for stream in streams[:STREAMS_PER_QUESTION]}
-        return ResendRequest(key_id, [Position(stream, last, []) for stream, last in self._asked.items()])
+        streams = streams[:STREAMS_PER_QUESTION]
+        for stream in gaps.keys() & set(streams):
+            self._asked[stream] = _Asked(positions[stream], gaps[stream])
+        return ResendRequest(key_id, [Position(stream, positions[stream], []) for stream in streams])
 
     def _open(self, gaps: dict[Stream, int], positions: Positions) -> list[Stream]:
-        """The streams that still have their gap; where the last answer is moving the position, there is no need to ask."""
-        return [
-            stream
-            for stream, dropped in gaps.items()
-            if positions[stream] < dropped and self._asked.get(stream, positions[stream]) == positions[stream]
-        ]
+        """The streams to ask for now: those that still have their gap, unless an answer is closing it.
+
+        While an answer moves the position there is no need to ask, but the gap is kept: an answer may stop on its way.
+        """
+        streams = []
+        for stream, dropped in gaps.items():
+            position, asked = positions[stream], self._asked.get(stream)
+            if position >= dropped:
+                continue
+            if asked is not None and asked.position < position < asked.dropped:
+                self._gaps[stream] = dropped
+                self._asked[stream] = _Asked(position, max(dropped, asked.dropped))
+            else:
+                streams.append(stream)
+        return streams

@@ -93,6 +93,30 @@ def test_an_answer_that_is_on_its_way_is_waited_for() -> None:
     assert questions.take(positions, at(ASK_INTERVAL)) is None
 
 
+def test_an_answer_that_stops_on_its_way_is_asked_for_again() -> None:
+    """The rest was forgotten: the position had moved once, so no later question of the session ever went out."""
+    questions, positions = ResendRequests(), Positions({WARD: 3})
+    for number in (9, 10):
+        questions.note_gap(WARD, number)
+        questions.take(positions, at(0))
+    positions.raise_to(WARD, 5)
+    questions.take(positions, at(ASK_INTERVAL))
+
+    assert questions.deadline() == 2 * ASK_INTERVAL
+    assert questions.take(positions, at(2 * ASK_INTERVAL)) == asked((WARD, 5))
+
+
+def test_the_next_gap_of_a_stream_is_asked_for_as_the_first_one_was() -> None:
+    """The answer to the first question is complete; that it moved the position says nothing about the second gap."""
+    questions, positions = ResendRequests(), Positions({WARD: 3})
+    questions.note_gap(WARD, 9)
+    questions.take(positions, at(0))
+    positions.raise_to(WARD, 9)
+    questions.note_gap(WARD, 30)
+
+    assert questions.take(positions, at(60 * ASK_INTERVAL)) == asked((WARD, 9))
+
+
 def test_a_question_that_brought_nothing_is_asked_again() -> None:
     """The position is where it was."""
     questions, positions = ResendRequests(), Positions({WARD: 3})
