@@ -29,6 +29,7 @@ WALL = 1_800_000_000_000  # January 2027
 DAY = 24 * 3600 * SECOND
 DOCTOR = "doctor"
 EVERYONE = Stream(TargetKind.GROUP, "everyone")
+ON_THE_CURVE = frozenset({SuiteId.ELGAMAL_P256, SuiteId.ELGAMAL_P256_MLKEM768})
 
 
 def entropy(seed: str) -> Callable[[int], bytes]:
@@ -123,7 +124,7 @@ class Clinic:
         *,
         doctor_id: str = DOCTOR,
         clock: Clock | None = None,
-        suites: frozenset[SuiteId] = frozenset(SUITES),
+        suites: frozenset[SuiteId] = ON_THE_CURVE,
         deadline: int = 10 * SECOND,
     ) -> None:
         self.random = entropy(seed)
@@ -131,7 +132,10 @@ class Clinic:
         self.ledger = Ledger()
         self.effects: list[str] = []
         self.pressed = False
-        self.keys: Mapping[Algorithm, SigningKey] = {a: SIGNERS[a].generate(self.random) for a in SIGNERS}
+        algorithms = {Algorithm.ECDSA_P256} | {SUITES[each].signer.algorithm for each in suites}
+        self.keys: Mapping[Algorithm, SigningKey] = {
+            each: SIGNERS[each].generate(self.random) for each in sorted(algorithms)
+        }
         self.envelope_key = self.keys[Algorithm.ECDSA_P256]
         self.practice = Practice(
             doctor_id,

@@ -6,22 +6,25 @@ secret as any member does. What it cannot do is sign as the doctor; what it may 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
 from lab.evil.clinic import EVERYONE, Clinic
 from lab.evil.letters import BODY, envelope, letter
 from lab.evil.middle import real_suite
-from lab.evil.misbehaviour import Act, Attack, Liar, Misbehaviour, drops
+from lab.evil.misbehaviour import Accepted, Act, Attack, Deviation, Liar, Misbehaviour, drops
 from lab.evil.peer import wire
 from lab.evil.peer.groups import Epoch
 from lab.evil.peer.patient import Patient
-from lab.evil.peer.suites import ECDSA, SigningPair, Suite, malleated, new_signer
+from lab.evil.peer.suites import ECDSA, HYBRID, P256, SigningPair, Suite, malleated, new_signer
 from lab.evil.sides import How, Link, Refusal
 from lab.evil.stages import HOME, established
+from lab.faults.row import OnProgress, Tally
 from shared.crypto.signatures import fingerprint
+from shared.protocol.clock import SECOND
 from shared.wire.checks import Check
 from shared.wire.messages import Stream, TargetKind
 
@@ -35,12 +38,18 @@ class Ring:
     insider: Patient
     epoch: Epoch
     forger: SigningPair
-    frames: list[bytes]
-    sequence: count[int]
+    dice: random.Random
+    frames: list[bytes] = field(default_factory=list)
+    sequence: count[int] = field(default_factory=lambda: count(1 << 40))
 
-    def seen(self, index: int) -> wire.SignedMessage:
-        """What the insider has read of a broadcast."""
-        return self.epoch.open(self.frames[index])
+    def seen(self) -> wire.SignedMessage:
+        """What the insider has read of one of the doctor's broadcasts."""
+        return self.epoch.open(self.dice.choice(self.frames))
+
+    def say(self, body: bytes) -> None:
+        """The doctor broadcasts a message, which the victim gets and the insider reads."""
+        self.frames.append(self.victim.say(body))
+        self.victim.run()
 
     @property
     def number(self) -> int:
@@ -64,36 +73,42 @@ class Ring:
         return self.clinic.seal(self.clinic.accept(b"from the doctor"))
 
 
-def gather(clinic: Clinic, suite: Suite, *, said: int = 3) -> Ring:
-    """Bring them together; the doctor says so many messages, which both get."""
+def gather(clinic: Clinic, suite: Suite, seed: int = 0) -> Ring:
+    """Bring them together; the doctor says three messages, which both get."""
     victim = Link(clinic, clinic.device("victim", real_suite(suite))).run()
-    insider, side, epoch = established(clinic, suite, "mallory")
-    ring = Ring(clinic, victim, insider, epoch, new_signer(ECDSA, clinic.random), [], count(1 << 40))
-    for index in range(said):
-        ring.frames.append(victim.say(f"message {index}".encode()))
-        side.broadcast(ring.frames[-1])
-        victim.run()
+    insider, _, epoch = established(clinic, suite, "mallory")
+    dice = random.Random(seed)  # noqa: S311  it draws cases, not keys
+    ring = Ring(clinic, victim, insider, epoch, new_signer(ECDSA, clinic.random), dice)
+    for index in range(3):
+        ring.say(f"message {index}".encode())
     return ring
 
 
-Play = Callable[[Ring, bool], bytes]
+Forgery = Callable[[Ring], bytes]
+"""Makes the frame that the insider injects."""
 
 
-def injects(play: Play) -> Act:
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One way to misuse the group's key; see `Misbehaviour`."""
+
+    name: str
+    does: str
+    answer: Refusal
+    forge: Forgery
+
+
+def injects(forgery: Forgery) -> Act:
     """The insider sends one frame to the victim; the truth is the doctor's next broadcast."""
 
     def act(clinic: Clinic, suite: Suite, lie: bool) -> Attack:
         ring = gather(clinic, suite)
-        frame = play(ring, lie)
+        frame = forgery(ring) if lie else ring.truth()
         mark = len(clinic.effects)
         ring.victim.patient.take(frame)
         return Attack(ring.victim.patient, mark)
 
     return act
-
-
-def _lying(play: Callable[[Ring], bytes]) -> Play:
-    return lambda ring, lie: play(ring) if lie else ring.truth()
 
 
 def _forged(ring: Ring) -> bytes:
@@ -113,12 +128,12 @@ def _own_key_named(ring: Ring) -> bytes:
 
 
 def _old_signature(ring: Ring) -> bytes:
-    return ring.sealed(ring.forged()._replace(signature=ring.seen(-1).signature))
+    return ring.sealed(ring.forged()._replace(signature=ring.seen().signature))
 
 
 def _renumbered(ring: Ring) -> bytes:
     """A true message of the doctor's under a new number; its signature covers the old one."""
-    seen = ring.seen(0)
+    seen = ring.seen()
     made = wire.decode(wire.Envelope, seen.envelope)
     moved = made._replace(number=ring.number + 1, previous=ring.number)
     return ring.sealed(seen._replace(envelope=wire.encode(moved)))
@@ -140,16 +155,16 @@ def _hidden(ring: Ring) -> bytes:
 
 
 def _replayed(ring: Ring) -> bytes:
-    return ring.frames[0]
+    return ring.dice.choice(ring.frames)
 
 
 def _sealed_again(ring: Ring) -> bytes:
-    return ring.sealed(ring.seen(1))
+    return ring.sealed(ring.seen())
 
 
 def _malleated(ring: Ring) -> bytes:
     """The last message once more, with the other signature (r, q − s), which verifies as well."""
-    seen = ring.seen(-1)
+    seen = ring.seen()
     return ring.sealed(seen._replace(signature=malleated(seen.signature)))
 
 
@@ -186,68 +201,124 @@ def _unsealed(ring: Ring) -> bytes:
     return wire.build(wire.BROADCAST, payload)
 
 
-def row(name: str, does: str, answer: Refusal, play: Callable[[Ring], bytes]) -> Misbehaviour:
-    """A row of this table."""
-    return Misbehaviour(name, Liar.INSIDER, does, answer, injects(_lying(play)))
-
-
 KNOWN = Refusal(How.KNOWN)
 
-ROWS = (
-    row(
+KINDS = (
+    Kind(
         "member-forges",
         "signs in the doctor's name with its own key",
         drops(Check.ENVELOPE_SIGNATURE),
         _forged,
     ),
-    row("member-own-name", "broadcasts under its own name", drops(Check.ENVELOPE_DOCTOR), _own_name),
-    row("member-own-key", "names its own key as the doctor's", drops(Check.ENVELOPE_DOCTOR), _own_key_named),
-    row(
+    Kind("member-own-name", "broadcasts under its own name", drops(Check.ENVELOPE_DOCTOR), _own_name),
+    Kind("member-own-key", "names its own key as the doctor's", drops(Check.ENVELOPE_DOCTOR), _own_key_named),
+    Kind(
         "member-old-signature",
         "puts an old signature behind a new envelope",
         drops(Check.ENVELOPE_SIGNATURE),
         _old_signature,
     ),
-    row(
+    Kind(
         "member-renumbers",
         "gives an old message a new number",
         drops(Check.ENVELOPE_SIGNATURE),
         _renumbered,
     ),
-    row("member-swaps-body", "swaps the body of the next message", drops(Check.ENVELOPE_BODY), _new_body),
-    row(
+    Kind("member-swaps-body", "swaps the body of the next message", drops(Check.ENVELOPE_BODY), _new_body),
+    Kind(
         "member-hides-body",
         "leaves the body of the next message out",
         drops(Check.ENVELOPE_BODY_PRESENT),
         _no_body,
     ),
-    row(
+    Kind(
         "member-hides",
         "keeps one message back and passes the next on",
         drops(Check.ENVELOPE_PREVIOUS),
         _hidden,
     ),
-    row("member-replays", "sends an old broadcast again", KNOWN, _replayed),
-    row("member-reseals", "seals an old message once more", KNOWN, _sealed_again),
-    row("member-malleates", "sends a message again with s turned to q − s", KNOWN, _malleated),
-    row(
+    Kind("member-replays", "sends an old broadcast again", KNOWN, _replayed),
+    Kind("member-reseals", "seals an old message once more", KNOWN, _sealed_again),
+    Kind("member-malleates", "sends a message again with s turned to q − s", KNOWN, _malleated),
+    Kind(
         "member-passes-private",
         "broadcasts what was written to it alone",
         drops(Check.ENVELOPE_TARGET),
         _private,
     ),
-    row(
+    Kind(
         "member-crosses-groups",
         "broadcasts what was written to another group",
         drops(Check.ENVELOPE_TARGET),
         _cross_group,
     ),
-    row(
+    Kind(
         "member-invents-epoch",
         "seals the next message under an epoch of its own",
         drops(Check.EPOCH_KEY_KNOWN),
         _made_up_epoch,
     ),
-    row("member-garbage", "seals what is no message", drops(Check.PAYLOAD_CANONICAL), _garbage),
-    row("member-noise", "sends noise behind the group's key id", drops(Check.BROADCAST_OPENS), _unsealed),
+    Kind("member-garbage", "seals what is no message", drops(Check.PAYLOAD_CANONICAL), _garbage),
+    Kind("member-noise", "sends noise behind the group's key id", drops(Check.BROADCAST_OPENS), _unsealed),
 )
+
+ROWS = tuple(
+    Misbehaviour(kind.name, Liar.INSIDER, kind.does, kind.answer, injects(kind.forge)) for kind in KINDS
+)
+
+FORGERIES_A_SESSION = 25
+
+
+def inject(ring: Ring, kind: Kind) -> None:
+    """One forgery into a session that goes on, and the doctor's next message behind it. Raises Deviation."""
+    clinic, patient = ring.clinic, ring.victim.patient
+    frame = kind.forge(ring)
+    effects, refusals = len(clinic.effects), len(patient.refusals)
+    patient.take(frame)
+    if clinic.effects[effects:]:
+        raise Accepted(f"it took effect: {'; '.join(clinic.effects[effects:])}")
+    told = patient.refusals[refusals:]
+    if told != ([] if kind.answer.how is How.KNOWN else [kind.answer]):
+        raise Deviation(f"answered {[str(each) for each in told]}, expected {kind.answer}")
+    _go_on(ring)
+
+
+def _go_on(ring: Ring) -> None:
+    """The doctor speaks; what a forgery kept from the victim is asked for. In the end it has shown what was said, once each."""
+    clinic, patient = ring.clinic, ring.victim.patient
+    clinic.clock.advance(2 * SECOND)
+    ring.victim.run()
+    ring.say(f"after {len(ring.frames)}".encode())
+    said = [message.body for _, message in clinic.ledger.accepted[EVERYONE]]
+    shown = [body for _, body in patient.device.inbox.messages[EVERYONE]]
+    if shown != said:
+        raise Deviation(
+            f"the victim was shown {shown[-3:]} of {len(shown)}, the doctor said {said[-3:]} of {len(said)}"
+        )
+
+
+def try_forgeries(forgeries: int, seed: int, on_progress: OnProgress) -> Tally:
+    """So many forgeries of all kinds in turn, many in one session, among the doctor's own messages."""
+    survived = leaked = 0
+    findings: list[str] = []
+    ring: Ring | None = None
+    for index in range(forgeries):
+        kind, drawn = KINDS[index % len(KINDS)], seed * 1_000_003 + index
+        if ring is None or index % FORGERIES_A_SESSION == 0:
+            suite = (HYBRID, P256)[index // FORGERIES_A_SESSION % 2]
+            ring = gather(Clinic(f"insider {drawn}"), suite, drawn)
+        try:
+            inject(ring, kind)
+            survived += 1
+            on_progress(index + 1, forgeries)
+            continue
+        except Accepted as error:
+            leaked += 1
+            findings.append(f"{kind.name}, seed {drawn}: {error}")
+        except Deviation as error:
+            findings.append(f"{kind.name}, seed {drawn}: {error}")
+        except Exception as error:  # a bug of either side must become a finding, not end the row
+            findings.append(f"{kind.name}, seed {drawn}: {type(error).__name__}: {error}")
+        ring = None  # what it has come to says nothing about the next forgery
+        on_progress(index + 1, forgeries)
+    return Tally(forgeries, survived, leaked=leaked, findings=tuple(findings))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, unique
 
-from lab.evil.clinic import DOCTOR, EVERYONE, Clinic
+from lab.evil.clinic import EVERYONE, ON_THE_CURVE, Clinic
 from lab.evil.peer.sessions import CLEAR, Told
 from lab.evil.peer.suites import HYBRID, P256, Suite
 from lab.evil.sides import How, Link, Refusal, Side
@@ -64,7 +64,6 @@ class Misbehaviour:
         act: plays it.
         suites: with which it is played, in turn.
         deadline: of the doctor's handshakes, in milliseconds.
-        allowed: the suites that the doctor allows.
     """
 
     name: str
@@ -74,7 +73,6 @@ class Misbehaviour:
     act: Act
     suites: tuple[Suite, ...] = (HYBRID, P256)
     deadline: int = 10 * SECOND
-    allowed: frozenset[SuiteId] = frozenset(SUITES)
 
 
 def fails(check: Check) -> Refusal:
@@ -105,8 +103,7 @@ def attempt(misbehaviour: Misbehaviour, seed: int) -> None:
 def _play(misbehaviour: Misbehaviour, suite: Suite, seed: int, *, lie: bool) -> None:
     clinic = Clinic(
         f"{misbehaviour.name} {seed}",
-        doctor_id=DOCTOR,
-        suites=misbehaviour.allowed,
+        suites=ON_THE_CURVE | {SuiteId(suite.number)},
         deadline=misbehaviour.deadline,
     )
     bystander = Link(clinic, clinic.device(BYSTANDER, SUITES[SuiteId.ELGAMAL_P256])).run()

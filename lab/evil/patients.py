@@ -27,7 +27,6 @@ from lab.evil.peer.suites import (
 from lab.evil.sides import Refusal
 from lab.evil.stages import call, credentials, log_in, patient_ear
 from shared.crypto.signatures import Algorithm
-from shared.crypto.suites import SuiteId
 from shared.protocol.clock import SECOND
 from shared.protocol.doctor_handshake import OpenInvitation, Standing
 from shared.wire.checks import Check
@@ -78,12 +77,11 @@ def lie(
     enrols: bool = False,
     situation: Situation = same_situation,
     suites: tuple[Suite, ...] = (HYBRID, P256),
-    allowed: frozenset[SuiteId] = frozenset(SuiteId),
     liar: Liar = Liar.PATIENT,
 ) -> Misbehaviour:
     """A row about a handshake."""
     act = handshake(lies, enrols=enrols, situation=situation)
-    return Misbehaviour(name, liar, does, answer, act, suites, allowed=allowed)
+    return Misbehaviour(name, liar, does, answer, act, suites)
 
 
 def claiming(**changes: Any) -> PatientLies:
@@ -130,7 +128,6 @@ HELLOS = (
         "names a suite that this doctor does not allow",
         fails(Check.SUITE_ALLOWED),
         PatientLies(hello=lambda m: m._replace(suite=FFDHE3072.number)),
-        allowed=frozenset({SuiteId.ELGAMAL_P256, SuiteId.ELGAMAL_P256_MLKEM768}),
     ),
     lie(
         "wrong-version",

@@ -29,6 +29,7 @@ from lab.evil.stages import (
 )
 from shared.crypto.groups import P
 from shared.crypto.padding import padme_length
+from shared.crypto.suites import SuiteId
 
 suites = pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
 
@@ -36,7 +37,7 @@ suites = pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
 @suites
 def test_its_patient_and_the_real_doctor(suite: Suite) -> None:
     """Handshake, group key, a broadcast that verifies, a receipt, a report and its receipt."""
-    clinic = Clinic("interop")
+    clinic = Clinic("interop", suites=frozenset(SuiteId))
     peer, side, epoch = established(clinic, suite)
     message = epoch.open(clinic.seal(clinic.accept(b"take two")))
     read = read_envelope(message, clinic.practice.doctor_id, clinic.envelope_key.public)
@@ -53,7 +54,7 @@ def test_its_patient_and_the_real_doctor(suite: Suite) -> None:
 @suites
 def test_its_doctor_and_a_real_patient(suite: Suite) -> None:
     """Handshake, an epoch of its own making, a broadcast and a DIRECT that are shown, and their receipts."""
-    clinic = Clinic("interop")
+    clinic = Clinic("interop", suites=frozenset(SuiteId))
     peer, side, epoch = attended(clinic, suite)
     doctor_id, key = peer.practice.doctor_id, peer.practice.envelope_key
     side.take(epoch.broadcast(0, letter(key, envelope(clinic, doctor_id, key, 10, 0))))
@@ -69,7 +70,7 @@ def test_its_doctor_and_a_real_patient(suite: Suite) -> None:
 @suites
 def test_its_patient_enrols(suite: Suite) -> None:
     """The invitation's MAC, and one use less."""
-    clinic = Clinic("interop")
+    clinic = Clinic("interop", suites=frozenset(SuiteId))
     invitation = clinic.invite("mallory")
     who = credentials(clinic, suite, standing=None, invitation=invitation)
     peer, side = Patient(who, clinic.random), DoctorSide(clinic)
@@ -83,7 +84,7 @@ def test_its_patient_enrols(suite: Suite) -> None:
 @suites
 def test_its_doctor_enrols_a_real_patient(suite: Suite) -> None:
     """It verifies the invitation's MAC as a real device makes it."""
-    clinic = Clinic("interop")
+    clinic = Clinic("interop", suites=frozenset(SuiteId))
     peer, side = visit(clinic, suite, enrolled=False)
     enrolment = side.device.identity.enrolment
     assert enrolment is not None
