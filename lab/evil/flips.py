@@ -43,7 +43,13 @@ def flipped(data: bytes, bit: int) -> bytes:
 
 
 class Course:
-    """One session after another in one clinic: a handshake, a group key, a broadcast and its receipt, one bit of it changed."""
+    """One session after another in one clinic: a handshake, a group key, a broadcast and its receipt, one bit of it changed.
+
+    Attributes:
+        last: the session that was run last.
+    """
+
+    last: Link
 
     def __init__(self, suite: SuiteId) -> None:
         self.clinic = Clinic(f"flips {suite}")
@@ -67,7 +73,7 @@ class Course:
 
     def _run(self, place: Place | None) -> Link:
         self._forget()
-        link = Link(self.clinic, self.device)
+        link = self.last = Link(self.clinic, self.device)
         self._pump(link, place)
         if place is None or (place.to_doctor, place.index) in (BROADCAST, RECEIPT):
             # Where the handshake itself is changed, it goes no further.

@@ -26,7 +26,7 @@ from shared.errors import UserError
 ROWS: tuple[Row, ...] = (
     kill_doctor.ROW,
     kill_patient.ROW,
-    evil_peer.ROW,
+    *evil_peer.ROWS,
     partitions.ROW,
     weather.ROW,
     fuzz.ROW,

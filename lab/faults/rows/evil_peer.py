@@ -65,3 +65,5 @@ INSIDER = Row(
     release=Scale(count=1_000),
     run=_in_a_thread(try_forgeries),
 )
+
+ROWS = (BIT_FLIPS, REPLAY, EVIL_PEER, INSIDER)
