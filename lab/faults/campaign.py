@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from lab.faults.row import OnProgress, Result, Row, Scale, Size, Tally, Trial, result
-from lab.faults.rows import evil_peer, fuzz, kill_doctor, kill_patient, lengths, partitions, weather
+from lab.faults.rows import clocks, evil_peer, fuzz, kill_doctor, kill_patient, lengths, partitions, weather
 from shared.errors import UserError
 
 ROWS: tuple[Row, ...] = (
@@ -29,6 +29,7 @@ ROWS: tuple[Row, ...] = (
     *evil_peer.ROWS,
     partitions.ROW,
     weather.ROW,
+    clocks.ROW,
     fuzz.ROW,
     lengths.ROW,
 )

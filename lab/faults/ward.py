@@ -28,12 +28,15 @@ from lab.faults.clinic import Clinic
 from lab.faults.evidence import Audit, Evidence, Verdicts
 from lab.faults.history import Accepted, Applied, History, Joined, Kept, Receipted, Refused
 from lab.faults.keys import KeyRing, recorded
+from lab.faults.processes import DeviceProcess
 from lab.faults.proxy import FAIR, Proxy, Weather
 from lab.faults.row import Tally, Trial
 from lab.faults.swarm import Swarm, Told
 from lab.faults.watch import Watch
 from lab.processes import ScenarioFailed
 from patient import inbox, notices
+from patient.identity import DeviceHome
+from shared.storage.keyfile import private_directory
 from shared.storage.sealed import Sealer
 
 EVERYONE = "everyone"
@@ -77,6 +80,7 @@ class Ward:
         self.told: list[Told] = []
         self._directory = directory
         self._seed = seed
+        self._adopted: list[DeviceProcess] = []
         self._canary = secrets.token_hex(8)
         self._owed: dict[str, set[tuple[str, int]]] = defaultdict(set)
         self._applied: set[tuple[str, str, int]] = set()
@@ -133,6 +137,18 @@ class Ward:
             for group in (EVERYONE, *groups):
                 self.members[group].add(name)
                 self.history.add(Joined(time=time.monotonic(), asked=asked, patient=name, group=group))
+
+    async def adopt(self, name: str, arguments: Sequence[str]) -> DeviceProcess:
+        """A device in a process of its own; `arguments` as `DeviceProcess` takes them. It is not counted as owed anything.
+
+        Whoever starts it says when it has joined; in the end it must have all that was accepted for it since.
+        """
+        directory = private_directory(self._directory / "adopted")
+        invitation = await self.clinic.invite(name)
+        device = DeviceProcess(name, directory, self.clinic.address, invitation, arguments)
+        await self._stack.enter_async_context(device)
+        self._adopted.append(device)
+        return device
 
     # What is said
 
@@ -257,7 +273,13 @@ class Ward:
         answer = await self.clinic.orders.get("/v1/audit/verify", AuditAnswer)
         for room in self.rooms.values():
             await room.swarm.__aexit__(None, None, None)
-            self._look_into_inboxes(room)
+            for name, member in room.swarm.members.items():
+                self._look_into_inbox(name, member.home)
+        for device in self._adopted:
+            await device.stop()
+            for applied in device.applied(time.monotonic()):
+                self.history.add(applied)
+            self._look_into_inbox(device.name, device.home)
         await self.clinic.stop()
         evidence = Evidence(
             self.history,
@@ -288,19 +310,17 @@ class Ward:
                     )
                 )
 
-    def _look_into_inboxes(self, room: Room) -> None:
-        for name, member in room.swarm.members.items():
-            sealer = Sealer(member.home.load().storage_key, os.urandom)
-            for stored in inbox.read(member.home.inbox_file, sealer):
-                self.history.add(
-                    Kept(
-                        time=time.monotonic(),
-                        patient=name,
-                        stream=str(stored.stream),
-                        number=stored.number,
-                        body=stored.body,
-                    )
+    def _look_into_inbox(self, name: str, home: DeviceHome) -> None:
+        for stored in inbox.read(home.inbox_file, Sealer(home.load().storage_key, os.urandom)):
+            self.history.add(
+                Kept(
+                    time=time.monotonic(),
+                    patient=name,
+                    stream=str(stored.stream),
+                    number=stored.number,
+                    body=stored.body,
                 )
+            )
 
     def _logs(self) -> list[tuple[str, bytes]]:
         return [(f"the log of {life.name}", msgspec.json.encode(life.lines)) for life in self.clinic.lives]

@@ -47,8 +47,14 @@ class Prekey:
         self._offered = offered
 
     def offerable(self, now: Instant) -> bool:
-        """Whether it may still be offered."""
-        return self.key is not None and now.elapsed - self._offered < OFFERED_FOR
+        """Whether it may still be offered: it is young, and the wall clock has not been set since it was made.
+
+        Its valid_until would be wrong by as much: patients read the doctor's clock from it, and would refuse for five seconds
+        (V-022) what a step of the clock has just put right.
+        """
+        age = now.elapsed - self._offered
+        steady = abs(now.wall - (self.valid_until - VALID_FOR + age)) < SECOND
+        return self.key is not None and age < OFFERED_FOR and steady
 
     def held(self, now: Instant) -> KemKey | None:
         """The private key while it lasts; erases it when its time is over."""

@@ -35,6 +35,20 @@ def test_a_prekey_is_offered_for_five_seconds() -> None:
     assert prekeys.offer(SUITE, at(5_000)) is not first
 
 
+@pytest.mark.parametrize("jump", [-86_400_000, -1_000, 1_000, 86_400_000])
+def test_a_prekey_of_a_clock_that_was_set_since_is_not_offered(jump: int) -> None:
+    """Its valid_until is that of the clock before; it is held on for those whom it was offered to."""
+    prekeys = ring()
+    first = prekeys.offer(SUITE, at(0))
+
+    second = prekeys.offer(SUITE, Instant(WALL + 100 + jump, 100))
+
+    assert second is not first
+    assert second.valid_until == WALL + 100 + jump + 15_000
+    assert first.held(at(100)) is not None
+    assert prekeys.offer(SUITE, Instant(WALL + 1_099 + jump, 100)) is second  # a clock that is slewed
+
+
 def test_a_prekey_is_held_for_sixteen_seconds() -> None:
     """Longer than the last patient's handshake may take after the last offer; then it is gone for good."""
     prekey = ring().offer(SUITE, at(0))
