@@ -73,13 +73,18 @@ class Link:
         """
 
         def protocol() -> Stream[PatientConnection]:
-            return Stream(connect(), self._take, self._lost, now=self._now)
+            self._stream = Stream(connect(), self._take, self._lost, now=self._now)
+            return self._stream
 
         host, port = split_address(self.address)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, self._stream = await asyncio.get_running_loop().create_connection(protocol, host, port)
+                await asyncio.get_running_loop().create_connection(protocol, host, port)
+        except asyncio.CancelledError:
+            self._forsake()
+            raise
         except TimeoutError:
+            self._forsake()
             self._end(Unreachable(f"no answer within {CONNECT_TIMEOUT_S:g} s"))
         except OSError as error:
             self._end(Unreachable(_cause(error)))
@@ -149,6 +154,12 @@ class Link:
                 self.established = True
                 self._settled.set()
             self._on_event(self, event)
+
+    def _forsake(self) -> None:
+        """Connecting was called off. If that fell in the moment in which it had come about, uvloop has closed the transport, and
+        tells nobody."""
+        if self._stream is not None:
+            self._stream.connection_lost(None)
 
     def _lost(self) -> None:
         self._end(None)

@@ -96,7 +96,9 @@ class Stream(asyncio.Protocol, Generic[C]):
         self._on_writable()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The transport is gone, for whatever reason."""
+        """The transport is gone, for whatever reason. Does nothing the second time, nor where there never was one."""
+        if self._transport is None:
+            return
         if self._timer is not None:
             self._timer.cancel()
         if not self.connection.ended:

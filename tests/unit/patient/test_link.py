@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 
 import pytest
+import uvloop
 
 from patient import link as links
 from patient.identity import create
@@ -254,3 +256,26 @@ def test_a_peer_that_takes_nothing_is_cut_at_the_end(monkeypatch: pytest.MonkeyP
             assert link.closed
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_link_that_is_called_off_in_the_moment_of_connecting_is_closed(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """uvloop then closes the transport without a word; left alone, the deadline of the handshake would ring on it."""
+
+    async def call_off() -> None:
+        async with SmallDoctor() as doctor:
+            caller = Caller(doctor)
+
+            def called_off(link: Link, event: Event) -> None:
+                opening.cancel()
+
+            link = Link(caller.address, caller.positions, called_off)
+            opening = asyncio.create_task(link.open(caller.connection))
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+            assert await link.closed_within(5)
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(call_off())
