@@ -20,7 +20,9 @@ class TurnedAway(Enum):
 
     UNFINISHED = "too many unfinished handshakes"  # from this address
     FAILED = "too many failed handshakes"  # from this address
-    MADE_ROOM = "unfinished handshake cut to make room"  # of the address with most of them, when all places are taken
+    MADE_ROOM = (
+        "unfinished handshake cut to make room"  # of the address with most of them, when all places are taken
+    )
 
 
 @dataclass(eq=False, frozen=True, slots=True)
@@ -166,7 +168,9 @@ class DoorKeeper:
         if failures is None:
             failures = Failures(self.ADDRESS_FAILURES_A_SECOND, 2 * self.ADDRESS_FAILURES)
         failures.note(elapsed)
-        self._by_address[host] = failures  # the last one now: who has not failed for longest is forgotten first
+        self._by_address[host] = (
+            failures  # the last one now: who has not failed for longest is forgotten first
+        )
         if len(self._by_address) > self.ADDRESSES:
             del self._by_address[next(iter(self._by_address))]
 

@@ -39,6 +39,7 @@ from shared.wire.opcodes import DisconnectReason
 _log = get_logger("gateway")
 
 HEAD_INTERVAL = 10.0
+BACKLOG = 1024  # connections that the kernel keeps while the loop is busy; the 101st of a ward must not wait for its next SYN
 
 
 class Gateway:
@@ -75,7 +76,9 @@ class Gateway:
         host, port = self._settings.listen_host, self._settings.listen_port
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(lambda: Visit(self._house).stream, host, port)
+            self._server = await loop.create_server(
+                lambda: Visit(self._house).stream, host, port, backlog=BACKLOG
+            )
         except socket.gaierror as error:
             raise UserError(
                 f"listen_host {host!r} is no address of this machine ({error.strerror})."
@@ -110,6 +113,7 @@ class Gateway:
             tasks.create_task(_every(2.0, fanout.forget_read))
             tasks.create_task(_every(2.0, lambda: slow_readers.cut(fanout, clock())))
             tasks.create_task(_every(2.0, self._house.receipts.write_waiting))
+            tasks.create_task(_every(2.0, lambda: self._house.noise.sum_up(clock().elapsed)))
             tasks.create_task(_every(2.0, self._complete_journal))
             tasks.create_task(_every(1.0, lambda: _roll_old_epochs(fanout, epoch_interval)))
             tasks.create_task(_every(60.0, self._erase_expired))
@@ -232,7 +236,7 @@ def _assemble(settings: DoctorSettings, stores: Stores) -> Gateway:
         random=random,
         clock_window=window,
         handshake_deadline=round(settings.handshake_deadline_s * SECOND),
-        cookies=CookieJar(random, lambda: door.crowded),
+        cookies=CookieJar(random, lambda: door.crowded(clock().elapsed)),
         admits=lambda: stores.restoration.pending is None,
     )
 

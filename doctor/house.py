@@ -12,6 +12,7 @@ from typing import cast
 
 from doctor.door import Allowance, Budget, DoorKeeper, Replacements
 from doctor.fanout import Fanout
+from doctor.noise import Noise
 from doctor.receipts import Receipts
 from doctor.reports import Reports
 from doctor.roster import Roster
@@ -37,6 +38,7 @@ class House:
     allowance: Allowance  # for reports
     replacements: Replacements = field(default_factory=Replacements)
     entries: Budget = field(default_factory=Budget)  # audit entries about refusals
+    noise: Noise = field(default_factory=Noise)
     streams: set[DeviceStream] = field(default_factory=set)  # those that are connected
 
 
@@ -64,6 +66,11 @@ class DeviceStream(Stream[DoctorConnection]):
         else:
             self.connection.disconnect(DisconnectReason.CLOSING)
             cast(asyncio.Transport, transport).abort()
+
+    def show_out(self) -> None:
+        """Cut a handshake that is not finished."""
+        self.connection.disconnect(DisconnectReason.CLOSING)
+        self.abort()
 
     def hang_up(self, reason: DisconnectReason) -> None:
         """End the session in good order, or just the connection where there is none yet."""

@@ -24,7 +24,7 @@ class Noise:
     def __init__(self) -> None:
         self._kinds: dict[str, Kind] = {}
 
-    def tell(self, event: str, host: str, elapsed: int, **fields: str) -> None:
+    def tell(self, event: str, host: str, elapsed: int, **fields: str | float) -> None:
         """Write a warning, or count it.
 
         Args:
@@ -71,5 +71,6 @@ class Kind:
         if not self._more:
             return
         ((host, most),) = self._hosts.most_common(1)
-        text = f"{most} of these from {host}; {len(self._hosts)} addresses"
+        full = "at least " if len(self._hosts) == ADDRESSES else ""
+        text = f"{most} of these from {host}; {full}{len(self._hosts)} addresses"
         _log.warning(event, count=self._more, seconds=WINDOW // SECOND, host=host, cause=text)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from doctor import audit, enrolment
 from doctor.audit import Action
+from doctor.door import Place, TurnedAway
 from doctor.enrolment import Admission, AdmissionRefused
 from doctor.house import DeviceStream, House
 from doctor.intake import Intake
@@ -44,7 +45,7 @@ class Visit:
     def __init__(self, house: House) -> None:
         self._house = house
         self._intake: Intake | None = None  # there is one from the admission on
-        self._host: str | None = None
+        self._place: Place | None = None  # at the door, until it is verified or gone
         connection = DoctorConnection(house.practice, clock())
         self.stream = DeviceStream(
             connection, self._enter, self._on_events, self._on_closed, self._on_writable
@@ -66,7 +67,7 @@ class Visit:
                 case Failed():
                     self._log_failure(event)
                 case Alerted():
-                    _log.info("the device ended the connection", alert=event.code.name, **self._who())
+                    self._log_alert(event)
                 case Disconnected():
                     _log.info("the device signed off", reason=event.reason.name, **self._who())
                 case _:
@@ -90,20 +91,27 @@ class Visit:
     # Steps
 
     def _enter(self, host: str) -> bool:
-        if not self._house.door.enter(host):
-            _log.warning("too many unfinished handshakes", host=host)
+        place = self._house.door.enter(host, self._show_out, clock().elapsed)
+        if isinstance(place, TurnedAway):
+            self._house.noise.tell(place.value, host, clock().elapsed)
             return False
-        self._host = host
+        self._place = place
         self._house.streams.add(self.stream)
         _log.debug("connection opened", host=host)
         return True
 
     def _leave_door(self) -> None:
-        if self._host is not None:
-            self._house.door.leave(self._host)
-            self._host = None
+        if self._place is not None:
+            self._house.door.leave(self._place)
+            self._place = None
+
+    def _show_out(self, why: TurnedAway) -> None:
+        self._place = None
+        self._house.noise.tell(why.value, self.stream.connection.address, clock().elapsed)
+        self.stream.show_out()
 
     def _ask_admission(self, verified: Verified) -> None:
+        self._leave_door()  # it is no stranger any more: it need not make room for one
         now, peer = clock().wall, self.stream.peer
         _log.info(
             "verified",
@@ -147,7 +155,6 @@ class Visit:
             # The disk took longer than the handshake may; the patient is in, and its next connection is admitted at once.
             _log.warning("admitted after its connection had ended", patient=verified.patient_id)
         else:
-            self._leave_door()
             suite = SUITES[verified.suite].name
             session = Session(verified.patient_id, self.stream, verified.contribution, suite)
             self._intake = Intake(self._house, session)
@@ -185,20 +192,30 @@ class Visit:
             address=self.stream.peer,
         )
 
+    def _log_alert(self, alerted: Alerted) -> None:
+        what = "the device ended the connection"
+        if self._intake is None:
+            host = self.stream.connection.address
+            self._house.noise.tell(what, host, clock().elapsed, alert=alerted.code.name, **self._who())
+        else:
+            _log.info(what, alert=alerted.code.name, **self._who())
+
     def _log_failure(self, failed: Failed) -> None:
-        check = failed.check
-        who = self._who()
+        check, who, elapsed = failed.check, self._who(), clock().elapsed
+        host = self.stream.connection.address
+        if self._intake is None:
+            self._house.door.note_failure(host, elapsed)
         if failed.patient_id is not None:
             who["patient"] = failed.patient_id
         # Two clocks in milliseconds are hard to compare by eye.
         skew = {} if failed.clocks is None else {"skew_s": (failed.clocks[0] - failed.clocks[1]) / 1000}
-        _log.warning(
-            "refused", check=check.number, alert=check.alert.name, cause=failed.detail, **who, **skew
-        )
-        if "patient" not in who:
-            return  # anybody can knock; only what a proven patient did is worth an entry that stays
-        if not self._house.entries.spend(who["patient"], clock().elapsed):
-            return  # the line above is all that a revoked device gets which knocks without end
+        line = {"check": check.number, "alert": check.alert.name, "cause": failed.detail, **who, **skew}
+        if "patient" not in who or not self._house.entries.spend(who["patient"], elapsed):
+            # Anybody can knock, and a revoked device can do so without end; only what a proven patient did is worth an entry
+            # that stays, and a line of its own.
+            self._house.noise.tell("refused", host, elapsed, **line)
+            return
+        _log.warning("refused", **line)
         action = Action.RECEIPT_IMPOSSIBLE if check is Check.RECEIPT_ISSUED else Action.REFUSED
         self._record(action, who["patient"], f"{check.number} {failed.detail}")
 

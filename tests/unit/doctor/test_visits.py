@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from doctor import door
+from doctor import door, noise
 from doctor.audit import Action
 from doctor.visits import Visit
 from shared.crypto.suites import DEFAULT_SUITE, SUITES
@@ -452,7 +452,7 @@ async def test_one_address_has_so_many_unfinished_handshakes(tmp_path: Path) -> 
         assert await third.rest() == b""
         await LOG.until("too many unfinished handshakes", host="127.0.0.1")
         await idle[0].close()
-        await BELL.until(lambda: doctor.house.door._total == 1)
+        await BELL.until(lambda: doctor.house.door.unfinished == 1)
         bert = await doctor.device("bert")
         assert (anna.closed, bert.closed) == (0, 0)
         await idle[1].close()
@@ -468,7 +468,7 @@ async def test_a_crowded_door_asks_for_a_cookie_and_admits_who_brings_it(
         monkeypatch.setattr(door.DoorKeeper, "NEVER_CROWDED", 2)
         monkeypatch.setattr(doctor.house.door, "_limit", 8)
         idle = [await Raw.open(doctor) for _ in range(3)]
-        await BELL.until(lambda: doctor.house.door._total == 3)
+        await BELL.until(lambda: doctor.house.door.unfinished == 3)
         bert = Device(await doctor.invite("bert"))
 
         await bert.connect(doctor.gateway.port)
@@ -481,6 +481,60 @@ async def test_a_crowded_door_asks_for_a_cookie_and_admits_who_brings_it(
         assert anna.closed == 0
         for raw in idle:
             await raw.close()
+
+
+@on_a_loop
+async def test_who_takes_all_places_makes_room_for_another(tmp_path: Path) -> None:
+    """Silently: it is cut, and who was there before it is not asked twice."""
+    async with running(tmp_path, half_open_limit=2, half_open_per_address=2) as doctor:
+        first, second = [await Raw.open(doctor, "127.0.0.2") for _ in range(2)]
+        await BELL.until(lambda: doctor.house.door.unfinished == 2)
+        anna = await doctor.device("anna")
+
+        assert await first.rest() == b""
+        assert LOG.find("unfinished handshake cut to make room", host="127.0.0.2")
+        assert anna.closed == 0
+        await BELL.until(lambda: doctor.house.door.unfinished == 1)
+        await second.close()
+
+
+@on_a_loop
+async def test_who_is_verified_stands_at_the_door_no_more(tmp_path: Path) -> None:
+    """However long the disk takes: no stranger can take the place of a patient that has proved itself."""
+    async with running(tmp_path) as doctor:
+        anna = Device(await doctor.invite("anna"))
+        async with doctor.held_writer():
+            await doctor.connect(anna)
+            await LOG.until("verified")
+            assert doctor.house.door.unfinished == 0
+        await doctor.attached(anna)
+
+
+@on_a_loop
+async def test_handshakes_that_keep_failing_make_newcomers_show_a_cookie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They leave at once, so it is no crowd by number; the log has a few of them, and an established device none of it."""
+    for rate in ("FAILURES_A_SECOND", "ADDRESS_FAILURES_A_SECOND"):
+        monkeypatch.setattr(door.DoorKeeper, rate, 0)  # nothing is forgotten, however slow this machine is
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        for _ in range(door.DoorKeeper.NEVER_CROWDED + 1):
+            bad = await Raw.open(doctor, "127.0.0.2")
+            bad.writer.write(bytes(HEADER_SIZE))
+            assert await bad.alerts() == [AlertCode.UNSUPPORTED]
+        assert len(LOG.find("refused")) == noise.IN_FULL
+        turned_away = await Raw.open(doctor, "127.0.0.2")
+        assert await turned_away.rest() == b""
+        assert LOG.find("too many failed handshakes", host="127.0.0.2")
+
+        bert = Device(await doctor.invite("bert"))
+        await bert.connect(doctor.gateway.port)
+        await bert.gone()
+        assert bert.hello is not None
+        await doctor.connect(bert)
+        await doctor.attached(bert)
+        assert anna.closed == 0
 
 
 @on_a_loop
@@ -504,9 +558,10 @@ class Raw:
         self.writer = writer
 
     @classmethod
-    async def open(cls, doctor: Doctor) -> Raw:
-        """Connect."""
-        return cls(*await asyncio.open_connection("127.0.0.1", doctor.gateway.port))
+    async def open(cls, doctor: Doctor, host: str = "127.0.0.1") -> Raw:
+        """Connect from an address."""
+        port = doctor.gateway.port
+        return cls(*await asyncio.open_connection("127.0.0.1", port, local_addr=(host, 0)))
 
     async def rest(self) -> bytes:
         """Everything until the doctor closes."""

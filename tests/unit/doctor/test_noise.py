@@ -1,0 +1,67 @@
+"""Lines that strangers cause: a few in full, the rest counted."""
+
+from __future__ import annotations
+
+from doctor import noise
+from doctor.noise import Noise
+from tests.doctor_bench import LogBook
+
+KNOCK = "too many unfinished handshakes"
+
+
+def test_the_first_lines_are_told_and_the_rest_is_one(log: LogBook) -> None:
+    """A flood of a window is one line more than the few, with the address that most of it came from."""
+    heard = Noise()
+    for number in range(5000):
+        heard.tell(KNOCK, "192.0.2.7" if number % 3 else "192.0.2.8", 100)
+    heard.sum_up(100 + noise.WINDOW - 1)
+    assert len(log.find(KNOCK)) == noise.IN_FULL
+
+    heard.sum_up(100 + noise.WINDOW)
+    heard.sum_up(100 + 2 * noise.WINDOW)
+
+    assert len(log.lines) == noise.IN_FULL + 1
+    last = log.lines[-1]
+    assert (last["event"], last["count"], last["host"]) == (KNOCK, 4990, "192.0.2.7")
+    assert last["seconds"] == 10
+    assert last["cause"] == "3327 of these from 192.0.2.7; 2 addresses"
+
+
+def test_a_kind_of_line_does_not_drown_another(log: LogBook) -> None:
+    """Each has its own few."""
+    heard = Noise()
+    for _ in range(100):
+        heard.tell(KNOCK, "192.0.2.7", 0)
+    heard.tell("refused", "192.0.2.8", 0, check="V-004")
+
+    assert log.find("refused", check="V-004", host="192.0.2.8", level="warning")
+
+
+def test_the_next_window_begins_with_the_last_ones_sum(log: LogBook) -> None:
+    """Also where nobody has asked for it in between."""
+    heard = Noise()
+    for elapsed in (0, noise.WINDOW):
+        for _ in range(noise.IN_FULL + 1):
+            heard.tell(KNOCK, "192.0.2.7", elapsed)
+
+    assert [line.get("count") for line in log.lines] == [None] * 10 + [1] + [None] * 10
+
+
+def test_a_quiet_window_is_not_told(log: LogBook) -> None:
+    """What was told in full is not counted again."""
+    heard = Noise()
+    heard.tell(KNOCK, "192.0.2.7", 0)
+    heard.sum_up(noise.WINDOW)
+
+    assert len(log.lines) == 1
+
+
+def test_so_many_addresses_are_told_apart_and_no_more(log: LogBook) -> None:
+    """A botnet does not fill the memory; all of it is counted."""
+    heard = Noise()
+    for number in range(3000):
+        heard.tell(KNOCK, f"address {number}", 0)
+    heard.sum_up(noise.WINDOW)
+
+    assert log.lines[-1]["count"] == 3000 - noise.IN_FULL
+    assert log.lines[-1]["cause"].endswith(f"; at least {noise.ADDRESSES} addresses")
