@@ -52,6 +52,7 @@ from doctor.answers import (
 )
 from doctor.commands import Commands
 from doctor.gateway import Gateway
+from doctor.http import ApiConnection
 from doctor.restoration import Unconfirmed
 from doctor.settings import SOCKET_NAME, TOKEN_NAME, api_directory
 from shared.errors import StorageError, UserError
@@ -345,6 +346,7 @@ def create_server(gateway: Gateway, state_dir: str) -> ApiServer:
         uvicorn.Config(
             app,
             uds=str(path),
+            http=ApiConnection,
             log_config=None,
             log_level="warning",
             access_log=False,

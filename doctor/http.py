@@ -1,0 +1,55 @@
+"""How long the API waits for a request to arrive: from the connection, or from the answer before it, a fixed time.
+
+Law: a deadline and nothing else. uvicorn waits without end for a request whose head or body comes byte by byte; whoever does that
+would hold a descriptor of the doctor's for each one. How long a request may take to be carried out is not limited here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+REQUEST_DEADLINE = 10.0  # seconds
+
+
+class ApiConnection(H11Protocol):
+    """One connection to the API. It is cut when no whole request has come by the deadline, however many bytes have."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """The time for the first request begins."""
+        super().connection_made(transport)
+        self._await_request()
+
+    def data_received(self, data: bytes) -> None:
+        """More of a request: that moves no deadline, only its end does."""
+        super().data_received(data)
+        if self._received():
+            self._stop()
+
+    def on_response_complete(self) -> None:
+        """The time for the next request begins; where nothing comes at all, uvicorn closes sooner."""
+        self._stop()
+        super().on_response_complete()
+        if not self._received() and not self.transport.is_closing():
+            self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is awaited any more."""
+        self._stop()
+        super().connection_lost(exc)
+
+    def _received(self) -> bool:
+        return self.conn.their_state not in {h11.IDLE, h11.SEND_BODY}
+
+    def _await_request(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(REQUEST_DEADLINE, self.transport.abort)
+
+    def _stop(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

@@ -1,0 +1,135 @@
+"""The API waits for a request so long and no longer."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from doctor import http
+from doctor.http import ApiConnection
+from tests.doctor_bench import on_a_loop
+
+WHOLE = b"POST / HTTP/1.1\r\nHost: doctor\r\nContent-Length: 4\r\n\r\nbody"
+NEVER = 3600.0
+
+
+async def answer(scope: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
+    """An application that reads a body and says how long it was."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+    text = str(size).encode()
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(text))]}
+    )
+    await send({"type": "http.response.body", "body": text})
+
+
+class Watched(ApiConnection):
+    """Says when it is closed."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config, ServerState(), {})
+        self.closed = asyncio.Event()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end."""
+        super().connection_lost(exc)
+        self.closed.set()
+
+
+class Client:
+    """The other end of a connection."""
+
+    def __init__(self, server: Watched, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.server = server
+        self.closed = server.closed
+        self.reader = reader
+        self.writer = writer
+
+    async def ask(self, data: bytes) -> bytes:
+        """Send something, and read an answer."""
+        self.writer.write(data)
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        return await self.reader.readexactly(1)
+
+    async def cut(self) -> bool:
+        """Wait until the other end has closed; whether it did so without a word."""
+        try:
+            return await self.reader.read() == b""
+        except ConnectionResetError:
+            return True
+
+
+@asynccontextmanager
+async def connection() -> AsyncIterator[Client]:
+    """A connection to the application above."""
+    config = uvicorn.Config(answer, log_config=None, lifespan="off", timeout_keep_alive=int(NEVER))
+    ours, theirs = socket.socketpair()
+    loop = asyncio.get_running_loop()
+    transport, server = await loop.connect_accepted_socket(lambda: Watched(config), theirs)
+    reader, writer = await asyncio.open_connection(sock=ours)
+    try:
+        yield Client(server, reader, writer)
+    finally:
+        transport.abort()
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "part", [b"", b"P", WHOLE[:40], WHOLE[:-1]], ids=["nothing", "a byte", "head", "body"]
+)
+def test_a_request_that_does_not_arrive_is_cut(part: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever of it has come."""
+    monkeypatch.setattr(http, "REQUEST_DEADLINE", 0.05)
+
+    async def scenario() -> None:
+        async with connection() as client:
+            client.writer.write(part)
+            assert await client.cut()
+
+    on_a_loop(scenario)()
+
+
+@on_a_loop
+async def test_bytes_that_drip_in_move_no_deadline() -> None:
+    """Only the end of the request does; then as much time as the application wants."""
+    async with connection() as client:
+        first = client.server._deadline
+        assert first is not None
+        for place in range(len(WHOLE) - 1):
+            client.server.data_received(WHOLE[place : place + 1])
+            assert client.server._deadline is first
+        client.server.data_received(WHOLE[-1:])
+
+        assert client.server._deadline is None
+        assert first.cancelled()
+        assert await client.ask(b"") == b"4"
+
+
+@on_a_loop
+async def test_each_request_has_a_deadline_of_its_own() -> None:
+    """From the answer before it; one that was sent ahead needs none."""
+    async with connection() as client:
+        first = client.server._deadline
+        assert await client.ask(WHOLE) == b"4"
+        second = client.server._deadline
+        assert second is not None
+        assert second is not first
+        assert await client.ask(WHOLE + WHOLE) == b"4"
+        assert await client.ask(b"") == b"4"
+        third = client.server._deadline
+        assert third is not None
+
+        client.writer.close()
+        await client.closed.wait()
+        assert third.cancelled()
