@@ -102,6 +102,7 @@ class Gateway:
             self._export_head()
         # A join among it may have set a timer for an epoch, which could no longer be kept.
         self._house.fanout.close()
+        self._house.noise.close()
 
     async def keep_time(self) -> None:
         """Whatever has to happen now and then, until cancelled."""

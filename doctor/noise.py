@@ -50,6 +50,12 @@ class Noise:
                 kind.sum_up(event)
                 del self._kinds[event]
 
+    def close(self) -> None:
+        """The doctor stops: tell what was only counted."""
+        for event, kind in self._kinds.items():
+            kind.sum_up(event)
+        self._kinds.clear()
+
 
 class Kind:
     """One kind of line within one window."""
@@ -73,4 +79,4 @@ class Kind:
         ((host, most),) = self._hosts.most_common(1)
         full = "at least " if len(self._hosts) == ADDRESSES else ""
         text = f"{most} of these from {host}; {full}{len(self._hosts)} addresses"
-        _log.warning(event, count=self._more, seconds=WINDOW // SECOND, host=host, cause=text)
+        _log.warning(event, count=self._more, host=host, cause=text)

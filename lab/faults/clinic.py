@@ -37,25 +37,34 @@ class Clinic:
         watch: told when the doctor is ready or gone.
         settings: its settings as TELEMED_DOCTOR_<KEY> without the prefix, on top of ours.
         seed: of the proxy's weather.
+        program: arguments of the interpreter that become the doctor, in every life that names no others.
 
     Attributes:
         lives: every process so far, the present one last.
         proxy: where devices connect.
+        port: where the present life listens, for those who go round the proxy.
         orders: the API of the present life.
         serving: set while a life is ready.
     """
 
     def __init__(
-        self, directory: Path, watch: Watch, settings: Mapping[str, str] | None = None, seed: int = 0
+        self,
+        directory: Path,
+        watch: Watch,
+        settings: Mapping[str, str] | None = None,
+        seed: int = 0,
+        program: Sequence[str] = DOCTOR,
     ) -> None:
         self.directory = directory
         self.state_dir = directory / "doctor"
         self.audit_dir = directory / "audit"
         self.lives: list[Program] = []
+        self.port = 0
         self.proxy = Proxy("127.0.0.1", 9, seed)
         self.serving = asyncio.Event()
         self._watch = watch
         self._settings = dict(settings or {})
+        self._program = program
         self._orders: Orders | None = None
         self._mourner: asyncio.Task[None] | None = None
 
@@ -88,7 +97,7 @@ class Clinic:
         """What devices are given."""
         return f"127.0.0.1:{self.proxy.port}"
 
-    async def start(self, arguments: Sequence[str] = DOCTOR) -> float:
+    async def start(self, arguments: Sequence[str] | None = None) -> float:
         """Begin a life; returns the seconds until it served devices and orders.
 
         Args:
@@ -99,7 +108,10 @@ class Clinic:
         """
         began = time.monotonic()
         doctor = Program(
-            f"doctor, life {len(self.lives) + 1}", list(arguments), self._environment(), "stderr"
+            f"doctor, life {len(self.lives) + 1}",
+            list(arguments or self._program),
+            self._environment(),
+            "stderr",
         )
         self.lives.append(doctor)
         await doctor.start()
@@ -107,6 +119,7 @@ class Clinic:
         await doctor.wait_for("be ready", lambda p: bool(p.find(event="api ready")), PATIENCE)
         port = doctor.find(event="listening")[-1]["port"]
         assert isinstance(port, int)  # noqa: S101  a port is a number in the log
+        self.port = port
         self.proxy.retarget("127.0.0.1", port)
         self._orders = Orders(self.state_dir)
         self.serving.set()

@@ -24,7 +24,7 @@ from doctor.answers import AuditAnswer, GroupAnswer, GroupOrder, MessageAnswer, 
 from lab.faults import canaries
 from lab.faults.capture import Discarded
 from lab.faults.checker import check
-from lab.faults.clinic import Clinic
+from lab.faults.clinic import DOCTOR, Clinic
 from lab.faults.evidence import Audit, Evidence, Verdicts
 from lab.faults.history import Accepted, Applied, History, Joined, Kept, Receipted, Refused
 from lab.faults.keys import KeyRing, recorded
@@ -63,16 +63,22 @@ class Ward:
     Args:
         directory: for the states of all programs.
         seed: of every network's weather.
-        settings: of the doctor, as `Clinic` takes them.
+        settings, program: of the doctor, as `Clinic` takes them.
 
     Attributes:
         members: who stays in which group; nothing else is counted as owed.
         said: how many messages there were.
     """
 
-    def __init__(self, directory: Path, seed: int = 0, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        seed: int = 0,
+        settings: Mapping[str, str] | None = None,
+        program: Sequence[str] = DOCTOR,
+    ) -> None:
         self.watch = Watch()
-        self.clinic = Clinic(directory, self.watch, settings, seed)
+        self.clinic = Clinic(directory, self.watch, settings, seed, program)
         self.history = History()
         self.keys = KeyRing()
         self.rooms: dict[str, Room] = {}
