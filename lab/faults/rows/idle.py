@@ -20,6 +20,8 @@ MARGIN = 2.0
 HONEST_P99 = 2.0
 A_SECOND = 2000  # connections, while they come
 INSIDE = 3  # patients of the ward
+COME_AGAIN = 1.0  # seconds from being cut to the next attempt
+INSISTENT = 2000  # that come again: twice as many as the door has places
 ENROLLING = 8  # devices beside one another
 
 
@@ -106,11 +108,6 @@ async def _with_a_full_door(trial: Trial) -> Seen:
             await asyncio.gather(*(insist() for _ in range(min(trial.scale.count, INSISTENT))))
             crowd.let_go()
     return seen
-
-
-COME_AGAIN = 1.0  # seconds from being cut to the next attempt
-INSISTENT = 2000  # that come again: twice as many as the door has places
-
 
 ROW = Row(
     name="idle-connections",
