@@ -207,9 +207,14 @@ class Visit:
             self._house.door.note_failure(host, elapsed)
         if failed.patient_id is not None:
             who["patient"] = failed.patient_id
-        # Two clocks in milliseconds are hard to compare by eye.
-        skew = {} if failed.clocks is None else {"skew_s": (failed.clocks[0] - failed.clocks[1]) / 1000}
-        line = {"check": check.number, "alert": check.alert.name, "cause": failed.detail, **who, **skew}
+        line: dict[str, str | float] = {
+            "check": check.number,
+            "alert": check.alert.name,
+            "cause": failed.detail,
+            **who,
+        }
+        if failed.clocks is not None:  # two clocks in milliseconds are hard to compare by eye
+            line["skew_s"] = (failed.clocks[0] - failed.clocks[1]) / 1000
         if "patient" not in who or not self._house.entries.spend(who["patient"], elapsed):
             # Anybody can knock, and a revoked device can do so without end; only what a proven patient did is worth an entry
             # that stays, and a line of its own.

@@ -20,7 +20,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from lab.faults.row import OnProgress, Result, Row, Scale, Size, Tally, Trial, result
-from lab.faults.rows import clocks, evil_peer, fuzz, kill_doctor, kill_patient, lengths, partitions, weather
+from lab.faults.rows import (
+    clocks,
+    evil_peer,
+    floods,
+    fuzz,
+    idle,
+    kill_doctor,
+    kill_patient,
+    lengths,
+    partitions,
+    slowloris,
+    weather,
+)
 from shared.errors import UserError
 
 ROWS: tuple[Row, ...] = (
@@ -30,6 +42,10 @@ ROWS: tuple[Row, ...] = (
     partitions.ROW,
     weather.ROW,
     clocks.ROW,
+    idle.ROW,
+    floods.CONNECTIONS,
+    floods.HANDSHAKES,
+    slowloris.ROW,
     fuzz.ROW,
     lengths.ROW,
 )

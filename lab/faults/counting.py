@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from enum import Enum, unique
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -71,7 +72,8 @@ class Meter:
         self.count = Count()
         self._gullible = gullible
         self._standings: WeakKeyDictionary[DoctorConnection, Standing] = WeakKeyDictionary()
-        self._served: DoctorConnection | None = None  # whose message is being read
+        # Whose message is being read: in this thread, since the writer's signs envelopes meanwhile.
+        self._serving: ContextVar[DoctorConnection | None] = ContextVar("serving", default=None)
 
     def install(self) -> None:
         """Wrap the KEMs and signers, where a message comes in, and the question for a cookie."""
@@ -91,8 +93,9 @@ class Meter:
             return  # two suites share it
 
         def counted(*args: Any, **kwargs: Any) -> Any:
-            if self._served is not None:
-                self._add(self._standings.get(self._served, Standing.NOTHING))
+            served = self._serving.get()
+            if served is not None:
+                self._add(self._standings.get(served, Standing.NOTHING))
             return original(*args, **kwargs)
 
         counted.counted = True  # type: ignore[attr-defined]
@@ -105,11 +108,11 @@ class Meter:
         original = DoctorConnection._receive
 
         def receive(connection: DoctorConnection, step: Step, frame: Frame, now: Instant) -> None:
-            self._served = connection
+            token = self._serving.set(connection)
             try:
                 original(connection, step, frame, now)
             finally:
-                self._served = None
+                self._serving.reset(token)
 
         DoctorConnection._receive = receive  # type: ignore[method-assign, assignment]
 
@@ -126,11 +129,12 @@ class Meter:
             jar._demanded = note
             admitted = original(jar, message, address, now)
             jar._demanded = demanded
-            assert self._served is not None  # noqa: S101  the jar is asked while a message is read
+            served = self._serving.get()
+            assert served is not None  # noqa: S101  the jar is asked while a message is read
             # Judged for itself, and not by what the doctor made of it.
             holds = jar._holds(message, address, now)
             standing = Standing.COOKIE if holds else Standing.NOTHING
-            self._standings[self._served] = standing if asked[0] else Standing.NOT_ASKED
+            self._standings[served] = standing if asked[0] else Standing.NOT_ASKED
             self.count.retries += not admitted
             return admitted or self._gullible
 

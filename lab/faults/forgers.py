@@ -69,13 +69,13 @@ class Forger:
 
     async def insist(self) -> None:
         """The whole way: bring the cookie where one is asked for, and answer the reply with a request that opens."""
-        hello = self._hello()
-        retry = await self._attempt(hello)
+        hello, source = self._hello(), self._crowd.next_source()
+        retry = await self._attempt(hello, source)
         if retry is not None:
             self.cookies += 1
-            await self._attempt(msgspec.structs.replace(hello, cookie=retry))
+            await self._attempt(msgspec.structs.replace(hello, cookie=retry), source)
 
-    async def _attempt(self, message: KeyExchange) -> bytes | None:
+    async def _attempt(self, message: KeyExchange, source: str) -> bytes | None:
         """One connection; the cookie, if that is what came back."""
         m1, buffer, cookie = _frame(message), FrameBuffer(), None
 
@@ -90,7 +90,7 @@ class Forger:
             elif frame.opcode is Opcode.KEY_EXCHANGE_REPLY:
                 stranger.say(self._forged(m1, frame))
 
-        stranger = await self._crowd.send(answer)
+        stranger = await self._crowd.send(answer, source)
         if stranger is not None:
             stranger.say(m1)
             await self._end(stranger)

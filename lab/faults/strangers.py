@@ -94,10 +94,16 @@ class Crowd:
     unheard: int = 0
     _turn: int = 0
 
-    async def send(self, on_data: Callable[[Stranger, bytes], None] | None = None) -> Stranger | None:
-        """One more, from the next address; None where it could not connect."""
-        source = self.sources[self._turn % len(self.sources)]
+    def next_source(self) -> str:
+        """The address whose turn it is."""
         self._turn += 1
+        return self.sources[self._turn % len(self.sources)]
+
+    async def send(
+        self, on_data: Callable[[Stranger, bytes], None] | None = None, source: str | None = None
+    ) -> Stranger | None:
+        """One more, from an address or the next one; None where it could not connect."""
+        source = source or self.next_source()
         loop = asyncio.get_running_loop()
         try:
             connected = await _connected(self.target, source)

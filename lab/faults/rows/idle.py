@@ -109,6 +109,7 @@ async def _with_a_full_door(trial: Trial) -> Seen:
             crowd.let_go()
     return seen
 
+
 ROW = Row(
     name="idle-connections",
     threat="T17",

@@ -54,7 +54,9 @@ async def run(trial: Trial) -> Tally:
         figures.append((f"{name}_held_max_s", round(max(each.held for each in crowd.everyone), 1)))
         tried, survived = tried + len(crowd.everyone), survived + cut_in_time(crowd, DEADLINES[name])
         if len(crowd.everyone) < trial.scale.count:
-            troubles.append(f"Only {len(crowd.everyone)} of {trial.scale.count} {name} connections came about.")
+            troubles.append(
+                f"Only {len(crowd.everyone)} of {trial.scale.count} {name} connections came about."
+            )
     return Tally(tried, survived, findings=tuple(troubles), figures=tuple(figures))
 
 
