@@ -28,7 +28,7 @@ from patient.identity import DeviceHome
 from patient.listings import text_of
 from patient.notices import Blocks, Tell, json_lines
 from patient.outbox import Outbox
-from patient.presence import Presence
+from patient.presence import Presence, opened
 from patient.settings import PatientSettings
 from patient.slots import DeviceLock, claim
 from shared import logs
@@ -174,7 +174,8 @@ async def _run(patient_id: str | None, settings: PatientSettings, tell: Tell) ->
                 f"The doctor has revoked the device in {home.path}. Ask for an invitation with a new id.",
             )
         identity = await enrolment.identity_for(home, patient_id, settings, tell, conditions)
-        async with Device(home, identity, settings, tell, conditions) as device:
+        device = Device(home, identity, settings, tell, conditions)
+        async with opened(device, settings, tell, conditions):
             verdict = await Presence(device, home, settings, tell, conditions).keep()
     return verdict.code
 

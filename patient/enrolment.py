@@ -111,7 +111,7 @@ async def enrol(
                 outcome = await device.connect()
         finally:
             if fresh and not device.may_be_admitted:
-                shutil.rmtree(home.path)
+                shutil.rmtree(home.path, ignore_errors=True)  # what stays is found by the next attempt
     if isinstance(outcome, Verdict):
         if device.may_be_admitted:
             tell(notices.Waiting(_UNCERTAIN.format(identity.patient_id)))

@@ -7,6 +7,7 @@ is replaced whole, and no repr shows it.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -246,7 +247,12 @@ class DeviceHome:
         return identity
 
     def save(self, identity: DeviceIdentity) -> None:
-        """Write the identity, durably. The directory must exist. Raises StorageError."""
+        """Write the identity, durably. The directory must exist, and be this program's alone. Raises StorageError."""
+        for left in self.path.glob(f".{self.identity_file.name}.*"):
+            with contextlib.suppress(
+                OSError
+            ):  # keys that a program left which was killed while it wrote them
+                left.unlink()
         write_private(self.identity_file, msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
 
     @property

@@ -6,6 +6,8 @@ word ends it.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from patient import notices
@@ -19,10 +21,35 @@ from patient.settings import PatientSettings
 from patient.verdicts import FAULTLESS, Reason, Verdict
 from shared.errors import StorageError
 from shared.logs import get_logger
+from shared.storage.group_commit import may_pass
 
 RENEW_AFTER_S = (45 * 60.0, 55 * 60.0)
 
 _log = get_logger("presence")
+
+
+@asynccontextmanager
+async def opened(
+    device: Device, settings: PatientSettings, tell: Tell, conditions: Conditions
+) -> AsyncIterator[Device]:
+    """The device with its inbox open. Where its disk refuses for the time being, it is waited for.
+
+    Raises:
+        UserError, StorageError: the inbox cannot be opened, and time would not help, or the permitted attempts have failed.
+    """
+    backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s, conditions.random)
+    async with AsyncExitStack() as stack:
+        while True:
+            try:
+                await stack.enter_async_context(device)
+                break
+            except StorageError as error:
+                pause = backoff.next()
+                if not may_pass(error) or backoff.failures == settings.attempts:
+                    raise
+                tell(notices.Waiting(f"This device cannot open its inbox yet: {error}"))
+                await conditions.pause(pause)
+        yield device
 
 
 class Presence:

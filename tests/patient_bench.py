@@ -55,6 +55,12 @@ class Pauses:
         await asyncio.sleep(0)
 
 
+def make(home: DeviceHome, doctor: SmallDoctor, settings: PatientSettings, conditions: Conditions) -> None:
+    """Make the directory and the identity of a device "alice" that `doctor` has invited."""
+    home.path.mkdir(parents=True, mode=0o700)
+    home.save(create(doctor.invite(), suite_by_name(settings.suite), None, conditions.random))
+
+
 @asynccontextmanager
 async def device(
     doctor: SmallDoctor, settings: PatientSettings, heard: Heard, conditions: Conditions, **changes: Any
@@ -62,8 +68,7 @@ async def device(
     """A device "alice" that `doctor` has invited; a second call comes back with the same one."""
     home = DeviceHome(Path(settings.state_dir) / "alice")
     if not home.has_identity:
-        home.path.mkdir(parents=True, mode=0o700)
-        home.save(create(doctor.invite(), suite_by_name(settings.suite), None, conditions.random))
+        make(home, doctor, settings, conditions)
     async with Device(
         home, home.load(), msgspec.structs.replace(settings, **changes), heard, conditions
     ) as found:
@@ -82,6 +87,10 @@ class Bench:
     def home(self) -> DeviceHome:
         """Alice's directory."""
         return DeviceHome(Path(self.settings.state_dir) / "alice")
+
+    def make(self, doctor: SmallDoctor) -> None:
+        """Alice on the disk, before she has ever run."""
+        make(self.home, doctor, self.settings, self.conditions)
 
     def device(self, doctor: SmallDoctor, **changes: Any) -> AbstractAsyncContextManager[Device]:
         """Alice, not connected yet; a second call comes back with the same device. `changes`: of the settings."""

@@ -8,6 +8,7 @@ hundred, so what is queued while one commit is under way shares the next.
 from __future__ import annotations
 
 import contextlib
+import errno
 import queue
 import sqlite3
 import threading
@@ -32,6 +33,16 @@ _ADVICE = {
     sqlite3.SQLITE_CORRUPT: "; it is damaged, restore it from a backup",
     sqlite3.SQLITE_NOTADB: "; it is damaged, restore it from a backup",
 }
+_MAY_PASS = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
 _FAULTS_OF_THE_DISK = _ADVICE.keys() | {
     sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_LOCKED,
@@ -180,6 +191,17 @@ def refusal(error: BaseException, name: str) -> StorageError:
 def advice(error: BaseException) -> str:
     """What to do about it, to be put behind the error's own words; empty where there is nothing to say."""
     return _ADVICE.get(_primary_code(error), "")
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Whether what made a StorageError may be over later by itself: a disk that refuses, not one that holds something wrong."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+        if _primary_code(error) in _MAY_PASS:
+            return True
+        error = error.__cause__
+    return False
 
 
 def _primary_code(error: BaseException) -> int:

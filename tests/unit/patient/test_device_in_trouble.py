@@ -7,16 +7,18 @@ import dataclasses
 import os
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
+import msgspec
 import pytest
 
 from patient.device import Device
 from patient.exit_codes import ExitCode
-from patient.notices import Disconnected, Established, Message
-from patient.presence import Presence
+from patient.notices import Disconnected, Established, Message, Waiting
+from patient.presence import Presence, opened
 from patient.text import moment
 from patient.verdicts import Reason, Verdict
+from shared.errors import StorageError
 from shared.net.stream import clock
 from shared.protocol.clock import SECOND, Instant
 from shared.wire.messages import Position, ReportKind, Stream, TargetKind
@@ -30,11 +32,10 @@ LARGE = "take two " * 2000  # more than fits what is left of a page
 
 
 @contextmanager
-def io_errors(bench: Bench) -> Iterator[None]:
-    """Let every write to the inbox fail that makes its log longer, as a disk fails that is not full (SQLITE_IOERR)."""
-    log = bench.home.inbox_file.with_name("inbox.db-wal")
+def io_errors(beyond: int) -> Iterator[None]:
+    """Let every write fail that makes a file longer than that, as a disk fails that is not full (SQLITE_IOERR)."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (beyond, before[1]))
     try:
         yield
     finally:
@@ -92,7 +93,8 @@ async def test_a_disk_that_fails_heals_by_itself(bench: Bench) -> None:
         doctor.say("first")
         await doctor.until(lambda: doctor.last.receipts)
         doctor.last.receipts.clear()
-        with io_errors(bench):
+        log = bench.home.inbox_file.with_name("inbox.db-wal")
+        with io_errors(log.stat().st_size):
             second = doctor.say(LARGE)
             await link.closed_within(5)
         verdict = alice.verdict(link)
@@ -142,6 +144,42 @@ async def test_reports_wait_until_the_disk_is_back(bench: Bench) -> None:
         await doctor.until(lambda: len(doctor.reports) == 2)
 
         assert [each.body for each in doctor.reports.values()] == [b"before", b"after"]
+
+
+async def test_a_device_that_starts_while_its_disk_refuses_waits_for_it(bench: Bench, pauses: Pauses) -> None:
+    """It says so, and goes on by itself."""
+    async with SmallDoctor() as doctor:
+        bench.make(doctor)
+        alice = Device(bench.home, bench.home.load(), bench.settings, bench.heard, bench.conditions)
+        with ExitStack() as failing:
+            failing.enter_context(io_errors(1000))
+            pauses.meanwhile = failing.close
+            async with opened(alice, bench.settings, bench.heard, bench.conditions):
+                await session(alice)
+
+    (waiting,) = bench.heard.of(Waiting)
+    assert waiting.sentence.startswith("This device cannot open its inbox yet: ")
+    assert "inbox.db" in waiting.sentence
+    assert len(pauses.taken) == 1
+
+
+@pytest.mark.parametrize(("damage", "attempts"), [(True, 0), (False, 1)])
+async def test_a_device_whose_inbox_will_not_open_does_not_wait(
+    bench: Bench, damage: bool, attempts: int
+) -> None:
+    """It is damaged, or the permitted attempts have failed."""
+    async with SmallDoctor() as doctor:
+        bench.make(doctor)
+    if damage:
+        bench.home.inbox_file.write_bytes(b"no database" * 1000)
+        bench.home.inbox_file.chmod(0o600)
+    settings = msgspec.structs.replace(bench.settings, attempts=attempts)
+    alice = Device(bench.home, bench.home.load(), settings, bench.heard, bench.conditions)
+    with io_errors(1000), pytest.raises(StorageError, match=r"inbox\.db: "):
+        async with opened(alice, settings, bench.heard, bench.conditions):
+            pass
+
+    assert bench.heard.of(Waiting) == []
 
 
 # Clocks

@@ -46,6 +46,19 @@ def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(home.identity_file.stat().st_mode) == 0o600
 
 
+def test_what_a_killed_program_left_of_a_key_is_removed(tmp_path: Path) -> None:
+    """It was writing its identity, under another name; the next one that writes takes it away."""
+    home = DeviceHome(tmp_path)
+    left = tmp_path / ".identity.json.x1y2"
+    left.write_text("half a key")
+    other = tmp_path / ".inbox"
+    other.touch()
+
+    home.save(create(invitation(), DEFAULT_SUITE, None, os.urandom))
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".inbox", "identity.json"]
+
+
 def test_a_looser_mode_is_refused(tmp_path: Path) -> None:
     """A key that others could have read is not used; the message says what to run."""
     home = DeviceHome(tmp_path)

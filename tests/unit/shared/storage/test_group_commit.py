@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import queue
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from shared.errors import StorageError, UserError
-from shared.storage.group_commit import MAX_BATCH, CommitThread, Job, commit_batch
+from shared.storage.group_commit import MAX_BATCH, CommitThread, Job, commit_batch, may_pass, refusal
 
 NAME = "run/test.db"
 
@@ -239,3 +240,42 @@ def test_stopping_an_idle_thread_ends_it() -> None:
 
     assert reports.get_nowait() is None
     assert reports.empty()
+
+
+def _cause(code: int) -> StorageError:
+    """What a caller gets of an error of SQLite with that code."""
+    error = sqlite3.OperationalError("as the disk wants it")
+    error.sqlite_errorcode = code
+    return refusal(error, "x.db")
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (_cause(sqlite3.SQLITE_FULL), True),
+        (_cause(sqlite3.SQLITE_IOERR_WRITE), True),
+        (_cause(sqlite3.SQLITE_READONLY), True),
+        (_cause(sqlite3.SQLITE_CORRUPT), False),
+        (_cause(sqlite3.SQLITE_NOTADB), False),
+        (StorageError("a newer schema"), False),
+    ],
+)
+def test_a_disk_that_refuses_may_be_back_and_one_that_holds_rubbish_is_not(
+    error: StorageError, passes: bool
+) -> None:
+    """Who waits for the first would wait for the second without end."""
+    wrapped = StorageError("where it happened")
+    wrapped.__cause__ = error
+
+    assert (may_pass(error), may_pass(wrapped)) == (passes, passes)
+
+
+@pytest.mark.parametrize(
+    ("number", "passes"), [(errno.ENOSPC, True), (errno.EROFS, True), (errno.ENOENT, False)]
+)
+def test_the_same_holds_for_the_file_system(number: int, passes: bool) -> None:
+    """Where a file cannot be made at all."""
+    error = StorageError("cannot be created")
+    error.__cause__ = OSError(number, "as it wants it")
+
+    assert may_pass(error) is passes
