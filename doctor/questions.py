@@ -6,6 +6,7 @@ Answers come from the disk, as far as it has been committed, and from what runs:
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 
 from doctor import audit, groups, receipts, roster
@@ -99,9 +100,9 @@ class Questions(Desk):
         ]
 
     async def storage_answers(self) -> bool:
-        """Whether the database takes a transaction now."""
+        """Whether the database takes a transaction that writes now."""
         try:
-            await self._office.writer.submit(lambda db: db.execute("SELECT 1").fetchone())
+            await self._office.writer.submit(_write_something)
         except StorageError:
             return False
         return True
@@ -121,3 +122,12 @@ class Questions(Desk):
         return AuditAnswer(
             valid, verdict.entries, verdict.heads, verdict.first_bad, verdict.reason, list(verdict.events)
         )
+
+
+_PROBE = "probe" * 26  # longer than any request's Idempotency-Key may be
+
+
+def _write_something(db: sqlite3.Connection) -> None:
+    """Put a row in and take it out again: a full disk still takes a transaction that writes nothing."""
+    db.execute("INSERT INTO answers VALUES (?, x'', x'', 0)", (_PROBE,))
+    db.execute("DELETE FROM answers WHERE key = ?", (_PROBE,))

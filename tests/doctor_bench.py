@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import queue
+import resource
 import secrets
 import sqlite3
 import threading
@@ -436,6 +437,16 @@ class Doctor:
             other.execute("BEGIN IMMEDIATE")
             yield
             other.execute("ROLLBACK")
+
+    @asynccontextmanager
+    async def disk_without_room(self) -> AsyncIterator[None]:
+        """Transactions begin and end inside the block, as they do on a full disk; only what would be written is refused."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     @asynccontextmanager
     async def held_writer(self) -> AsyncIterator[None]:

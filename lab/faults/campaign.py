@@ -22,6 +22,7 @@ from rich.table import Table
 from lab.faults.row import OnProgress, Result, Row, Scale, Size, Tally, Trial, result
 from lab.faults.rows import (
     clocks,
+    disk,
     evil_peer,
     floods,
     fuzz,
@@ -48,6 +49,7 @@ ROWS: tuple[Row, ...] = (
     slowloris.ROW,
     fuzz.ROW,
     lengths.ROW,
+    disk.ROW,
 )
 
 

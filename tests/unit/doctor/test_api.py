@@ -117,6 +117,9 @@ async def test_health_and_readiness(tmp_path: Path) -> None:
             assert await it.ask("GET", "/readyz") == (503, {"status": "not ready"})
             assert await it.ask("GET", "/healthz") == (200, {"status": "ok"})
         assert (await it.ask("GET", "/readyz"))[0] == 200
+        async with it.doctor.disk_without_room():
+            assert await it.ask("GET", "/readyz") == (503, {"status": "not ready"})
+        assert (await it.ask("GET", "/readyz"))[0] == 200
         await it.doctor.gateway.close()
         assert await it.ask("GET", "/readyz") == (503, {"status": "not ready"})
 
