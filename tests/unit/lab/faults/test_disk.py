@@ -17,7 +17,8 @@ WRITER = """
 import sys
 for line in sys.stdin:
     try:
-        open(sys.argv[1], "a").write("four")
+        with open(sys.argv[1], "a") as file:
+            file.write("four")
         print("written", flush=True)
     except OSError as error:
         print(error.strerror, flush=True)
