@@ -1,0 +1,330 @@
+"""Misbehaviours that only the doctor's own program can answer: its roster, its books, its count of sessions.
+
+Law: the doctor is the shipped program in a process of its own. What it refuses is taken from its log, by the number of the check; what it
+told the liar, from the wire; what took effect, from its API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from doctor.answers import (
+    BroadcastAnswer,
+    MessageAnswer,
+    MessageOrder,
+    PatientAnswer,
+    ReceiptAnswer,
+    ReportAnswer,
+)
+from lab.evil.callers import Caller, device, now
+from lab.evil.misbehaviour import Accepted, Deviation, Liar
+from lab.evil.peer import wire
+from lab.evil.peer.invitations import read_invitation
+from lab.evil.peer.patient import Credentials
+from lab.evil.peer.sessions import Told
+from lab.evil.stages import HOME
+from lab.faults.clinic import Clinic
+from lab.faults.row import OnProgress, Tally
+from shared.wire.checks import Check
+
+LOGGED_WITHIN = 10.0
+
+
+class Reception:
+    """What a misbehaviour may ask of the doctor, and whom it brings along. One for each time that one is tried."""
+
+    def __init__(self, clinic: Clinic, name: str, stack: AsyncExitStack) -> None:
+        self.clinic = clinic
+        self.name = name
+        self._stack = stack
+
+    async def newcomer(self, suffix: str = "") -> Credentials:
+        """A patient with an invitation of its own."""
+        return device(read_invitation(await self.clinic.invite(self.name + suffix)))
+
+    async def dial(self, who: Credentials) -> Caller:
+        """A connection of a patient; it is closed in the end."""
+        return await self._stack.enter_async_context(await Caller.dial(self.clinic.address, who))
+
+    async def logged_in(self, who: Credentials) -> Caller:
+        """A session of a patient."""
+        caller = await self.dial(who)
+        await caller.log_in()
+        return caller
+
+    async def state(self, message: BroadcastAnswer) -> str:
+        """What became of a message for this patient."""
+        rows = await self.clinic.orders.get(f"/v1/broadcasts/{message.id}/receipts", list[ReceiptAnswer])
+        return next((row.state for row in rows if row.patient == self.name), "nothing")
+
+    async def reports(self) -> list[str]:
+        """What this patient has reported."""
+        rows = await self.clinic.orders.get(f"/v1/patients/{self.name}/reports", list[ReportAnswer])
+        return [row.body for row in rows]
+
+    async def fingerprint(self) -> str:
+        """The key that the roster holds for this patient."""
+        rows = await self.clinic.orders.get("/v1/patients", list[PatientAnswer])
+        return next(row.fingerprint for row in rows if row.patient == self.name)
+
+    async def written(self, patient: str, number: int) -> None:
+        """Wait until a receipt is on the doctor's disk."""
+        await self.clinic.doctor.wait_for(
+            f"note the receipt of {patient}",
+            lambda doctor: bool(doctor.find(event="delivered", patient=patient, number=number)),
+            LOGGED_WITHIN,
+        )
+
+    def refusals(self) -> list[str]:
+        """The checks that this patient has failed, by the doctor's log."""
+        return [str(line["check"]) for line in self.clinic.doctor.find(event="refused", patient=self.name)]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What came of it: what the liar was told, and, where the lie took effect, a sentence that says so."""
+
+    told: Told | None
+    effect: str = ""
+
+
+Play = Callable[[Reception, bool], Awaitable[Seen]]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveMisbehaviour:
+    """One row; `answer` is the check, or None for a repetition that has no effect and is no fault."""
+
+    name: str
+    liar: Liar
+    does: str
+    answer: Check | None
+    play: Play
+
+    async def attempt(self, clinic: Clinic, seed: int) -> None:
+        """Once without the lie and once with it. Raises Deviation."""
+        for lie in (False, True):
+            name = f"{self.name}-{seed}-{'lie' if lie else 'truth'}"
+            async with AsyncExitStack() as stack:
+                reception = Reception(clinic, name, stack)
+                seen = await self.play(reception, lie)
+                await self._judge(reception, seen, lie)
+
+    async def _judge(self, reception: Reception, seen: Seen, lie: bool) -> None:
+        expected = [self.answer.number] if lie and self.answer is not None else []
+        if seen.effect:
+            raise (Accepted if lie else Deviation)(seen.effect)
+        if expected:
+            doctor = reception.clinic.doctor
+            await doctor.wait_for("refuse", lambda _: bool(reception.refusals()), LOGGED_WITHIN)
+        if reception.refusals() != expected:
+            raise Deviation(f"the doctor's log has {reception.refusals()}, expected {expected}")
+        if (
+            expected
+            and self.answer is not None
+            and (seen.told is None or seen.told.code != self.answer.alert)
+        ):
+            raise Deviation(f"the liar was told {seen.told}, expected {self.answer.alert.name}")
+
+
+# The rows
+
+
+async def _many_sessions(at: Reception, lie: bool) -> Seen:
+    """Two devices that hold one key replace one another without end; one that renews its session once does not."""
+    who = await at.newcomer()
+    for _ in range(4 if lie else 1):
+        latest = await at.logged_in(who)
+    another = await at.dial(who)
+    await another.ask()
+    await another.confirm()
+    if not lie:
+        await another.await_opcode(wire.GROUP_KEY)
+        return Seen(None)
+    told = await another.alert()
+    return Seen(told, "" if await latest.alive() else "the session that there was has ended")
+
+
+async def _one_invitation(at: Reception, lie: bool) -> Seen:
+    """Two devices with keys of their own have an answer before either is admitted; the lie: by one invitation."""
+    invitation = read_invitation(await at.clinic.invite(at.name))
+    first, other = device(invitation), device(invitation)
+    if not lie:
+        other = await at.newcomer("-other")
+    one, two = await at.dial(first), await at.dial(other)
+    await one.ask()
+    await two.ask()
+    await one.confirm()
+    await one.await_opcode(wire.GROUP_KEY)
+    await two.confirm()
+    if not lie:
+        await two.await_opcode(wire.GROUP_KEY)
+        return Seen(None)
+    told = await two.alert()
+    kept = await at.fingerprint() == first.fingerprint and await one.alive()
+    return Seen(told, "" if kept else "the second device has taken the first one's place")
+
+
+async def _receipt(at: Reception, positions: Callable[[int, bool], list[wire.Position]], lie: bool) -> Seen:
+    """A receipt in a session, and what became of the message that it should be about.
+
+    Behind it somebody else acknowledges the same message: the doctor writes receipts in their order, so what is not written by
+    then never will be.
+    """
+    witness = await at.logged_in(await at.newcomer("-witness"))
+    caller = await at.logged_in(await at.newcomer())
+    message = await at.clinic.broadcast("take two")
+    await caller.await_opcode(wire.BROADCAST)
+    await caller.say(caller.peer.receipt(*positions(message.number, lie)))
+    told = await caller.alert() if lie else None
+    if not lie:
+        await caller.alive()
+    await witness.say(witness.peer.receipt(wire.Position(HOME, message.number, [])))
+    await at.written(at.name + "-witness", message.number)
+    state = await at.state(message)
+    if lie:
+        return Seen(told, "it counts as delivered" if state == "delivered" else "")
+    return Seen(None, "" if state == "delivered" else f"a true receipt was not taken: {state}")
+
+
+def _beyond(number: int, lie: bool) -> list[wire.Position]:
+    return [wire.Position(HOME, number + lie, [])]
+
+
+def _half_true(number: int, lie: bool) -> list[wire.Position]:
+    """The first position is true, the second is not."""
+    other = wire.Position(wire.Stream(wire.GROUP, "never-made"), number, [])
+    return [wire.Position(HOME, number, []), *([other] if lie else [])]
+
+
+def _another_patients(number: int, lie: bool) -> list[wire.Position]:
+    stream = wire.Stream(wire.PATIENT, "somebody-else") if lie else HOME
+    return [wire.Position(stream, number, [])]
+
+
+async def _resend(at: Reception, lie: bool) -> Seen:
+    """A question from a position where the patient cannot be."""
+    caller = await at.logged_in(await at.newcomer())
+    message = await at.clinic.broadcast("take two")
+    await caller.await_opcode(wire.BROADCAST)
+    last = message.number + 1 if lie else message.number - 1
+    request = wire.ResendRequest(b"", [wire.Position(HOME, last, [])])
+    await caller.say(caller.peer.record(wire.RESEND_REQUEST, request))
+    if lie:
+        return Seen(await caller.alert())
+    await caller.await_opcode(wire.DIRECT)
+    return Seen(None)
+
+
+async def _private(at: Reception, lie: bool) -> Seen:
+    """A message to one patient: another asks for it. Its own asking brings it."""
+    who = await at.newcomer()
+    other = await at.newcomer("-other")
+    caller, asker = await at.logged_in(who), await at.logged_in(other)
+    order = MessageOrder("for you alone")
+    await at.clinic.until_accepted(f"/v1/patients/{at.name}/messages", order, MessageAnswer)
+    await caller.await_opcode(wire.DIRECT)
+    asking = asker if lie else caller
+    stream = wire.Stream(wire.PATIENT, at.name)
+    request = wire.ResendRequest(b"", [wire.Position(stream, 0, [])])
+    await asking.say(asking.peer.record(wire.RESEND_REQUEST, request))
+    if not lie:
+        await asking.await_opcode(wire.DIRECT)
+        return Seen(None)
+    await asking.say(asking.peer.record(wire.PING, wire.Ping(bytes(8))))
+    frames = []
+    while (frame := await asking.record())[1] != wire.PONG:
+        frames.append(frame[1])
+    return Seen(None, "another patient was sent it" if wire.DIRECT in frames else "")
+
+
+async def _report_twice(at: Reception, lie: bool) -> Seen:
+    """The same report in two sessions: it is receipted each time, and stored once."""
+    who = await at.newcomer()
+    report = wire.Report(now().to_bytes(16, "big"), 2, now(), b"better")
+    for _ in range(2 if lie else 1):
+        caller = await at.logged_in(who)
+        await caller.say(caller.peer.record(wire.REPORT, report))
+        await caller.await_opcode(wire.REPORT_RECEIPT)
+    reports = await at.reports()
+    return Seen(None, "" if reports == ["better"] else f"it is stored {len(reports)} times")
+
+
+def receipts(positions: Callable[[int, bool], list[wire.Position]]) -> Play:
+    """A row about a receipt."""
+    return lambda at, lie: _receipt(at, positions, lie)
+
+
+ROWS = (
+    LiveMisbehaviour(
+        "duplicate-sessions",
+        Liar.PATIENT,
+        "replaces its own session for the fourth time within a minute",
+        Check.NOT_PAUSED,
+        _many_sessions,
+    ),
+    LiveMisbehaviour(
+        "two-by-one-invitation",
+        Liar.PATIENT,
+        "enrols a second device by an invitation while the first is being admitted",
+        Check.ADMISSION,
+        _one_invitation,
+    ),
+    LiveMisbehaviour(
+        "books-unissued",
+        Liar.PATIENT,
+        "acknowledges a number beyond the last one",
+        Check.RECEIPT_ISSUED,
+        receipts(_beyond),
+    ),
+    LiveMisbehaviour(
+        "books-half-true",
+        Liar.PATIENT,
+        "acknowledges something true and something false in one receipt",
+        Check.RECEIPT_ISSUED,
+        receipts(_half_true),
+    ),
+    LiveMisbehaviour(
+        "books-of-another",
+        Liar.PATIENT,
+        "acknowledges in another patient's stream",
+        Check.RECEIPT_ISSUED,
+        receipts(_another_patients),
+    ),
+    LiveMisbehaviour(
+        "question-from-beyond",
+        Liar.PATIENT,
+        "asks from a position where it cannot be",
+        Check.RECEIPT_ISSUED,
+        _resend,
+    ),
+    LiveMisbehaviour(
+        "private-to-another", Liar.PATIENT, "asks for another's private message", None, _private
+    ),
+    LiveMisbehaviour("report-twice", Liar.PATIENT, "reports the same twice", None, _report_twice),
+)
+
+
+SETTINGS = {"LOG_LEVEL": "debug"}  # so that the doctor says when a receipt is written
+
+
+async def try_live(clinic: Clinic, times: int, seed: int, on_progress: OnProgress) -> Tally:
+    """Each misbehaviour so often, at one doctor that goes on."""
+    tried = survived = leaked = 0
+    findings: list[str] = []
+    for repetition in range(seed, seed + times):
+        for row in ROWS:
+            tried += 1
+            case = f"{row.name}, seed {repetition}: {row.liar.value} {row.does}"
+            try:
+                await row.attempt(clinic, repetition)
+                survived += 1
+            except Accepted as error:
+                leaked += 1
+                findings.append(f"{case}: {error}")
+            except Exception as error:  # a bug of either side must become a finding, not end the row
+                findings.append(f"{case}: {type(error).__name__}: {error}")
+            on_progress(tried, times * len(ROWS))
+    return Tally(tried, survived, leaked=leaked, findings=tuple(findings))
