@@ -71,11 +71,11 @@ class Intake:
         self._house.fanout.begin_delivery(self.session, reported)
 
     def _take_receipt(self, positions: Sequence[Position]) -> bool:
-        """Note what is acknowledged; False where the connection had to be ended."""
-        for position in positions:
-            attachment = self.session.attachments.get(position.stream)
-            if not self._was_issued(attachment, position):
-                return False
+        """Note what is acknowledged, all of it or nothing; False where the connection had to be ended."""
+        places = [(self.session.attachments.get(position.stream), position) for position in positions]
+        if not all(self._was_issued(attachment, position) for attachment, position in places):
+            return False
+        for attachment, position in places:
             if attachment is not None:
                 self._acknowledge(attachment, position)
         return True

@@ -6,7 +6,8 @@ told the liar, from the wire; what took effect, from its API.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ from lab.faults.row import OnProgress, Tally
 from shared.wire.checks import Check
 
 LOGGED_WITHIN = 10.0
+FAR = 10**12  # beyond any number that is given out meanwhile: numbers are microseconds
 
 
 class Reception:
@@ -190,7 +192,7 @@ async def _receipt(at: Reception, positions: Callable[[int, bool], list[wire.Pos
 
 
 def _beyond(number: int, lie: bool) -> list[wire.Position]:
-    return [wire.Position(HOME, number + lie, [])]
+    return [wire.Position(HOME, number + FAR * lie, [])]
 
 
 def _half_true(number: int, lie: bool) -> list[wire.Position]:
@@ -209,7 +211,7 @@ async def _resend(at: Reception, lie: bool) -> Seen:
     caller = await at.logged_in(await at.newcomer())
     message = await at.clinic.broadcast("take two")
     await caller.await_opcode(wire.BROADCAST)
-    last = message.number + 1 if lie else message.number - 1
+    last = message.number + FAR if lie else message.number - 1
     request = wire.ResendRequest(b"", [wire.Position(HOME, last, [])])
     await caller.say(caller.peer.record(wire.RESEND_REQUEST, request))
     if lie:
@@ -234,10 +236,11 @@ async def _private(at: Reception, lie: bool) -> Seen:
         await asking.await_opcode(wire.DIRECT)
         return Seen(None)
     await asking.say(asking.peer.record(wire.PING, wire.Ping(bytes(8))))
-    frames = []
-    while (frame := await asking.record())[1] != wire.PONG:
-        frames.append(frame[1])
-    return Seen(None, "another patient was sent it" if wire.DIRECT in frames else "")
+    sent = False
+    while (frame := await asking.hear())[1] != wire.PONG:
+        if frame[1] != wire.BROADCAST:
+            sent |= at.name.encode() in asking.peer.to_patient.open(frame)
+    return Seen(None, "another patient was sent it" if sent else "")
 
 
 async def _report_twice(at: Reception, lie: bool) -> Seen:
@@ -310,21 +313,41 @@ ROWS = (
 SETTINGS = {"LOG_LEVEL": "debug"}  # so that the doctor says when a receipt is written
 
 
-async def try_live(clinic: Clinic, times: int, seed: int, on_progress: OnProgress) -> Tally:
-    """Each misbehaviour so often, at one doctor that goes on."""
-    tried = survived = leaked = 0
-    findings: list[str] = []
+class _Count:
+    """How the rows fare that run side by side."""
+
+    def __init__(self, total: int, on_progress: OnProgress) -> None:
+        self.tried = self.survived = self.leaked = 0
+        self.findings: list[str] = []
+        self._total = total
+        self._on_progress = on_progress
+
+    async def count(self, row: LiveMisbehaviour, clinic: Clinic, seed: int) -> None:
+        """Try one, and put what deviates into words."""
+        case = f"{row.name}, seed {seed}: {row.liar.value} {row.does}"
+        try:
+            await row.attempt(clinic, seed)
+            self.survived += 1
+        except Accepted as error:
+            self.leaked += 1
+            self.findings.append(f"{case}: {error}")
+        except Exception as error:  # a bug of either side must become a finding, not end the row
+            self.findings.append(f"{case}: {type(error).__name__}: {error}")
+        self.tried += 1
+        self._on_progress(self.tried, self._total)
+
+
+async def try_live(
+    clinic: Clinic,
+    times: int,
+    seed: int,
+    on_progress: OnProgress,
+    rows: Sequence[LiveMisbehaviour] = ROWS,
+) -> Tally:
+    """Each misbehaviour so often, all of them side by side, at one doctor that goes on."""
+    tally = _Count(times * len(rows), on_progress)
     for repetition in range(seed, seed + times):
-        for row in ROWS:
-            tried += 1
-            case = f"{row.name}, seed {repetition}: {row.liar.value} {row.does}"
-            try:
-                await row.attempt(clinic, repetition)
-                survived += 1
-            except Accepted as error:
-                leaked += 1
-                findings.append(f"{case}: {error}")
-            except Exception as error:  # a bug of either side must become a finding, not end the row
-                findings.append(f"{case}: {type(error).__name__}: {error}")
-            on_progress(tried, times * len(ROWS))
-    return Tally(tried, survived, leaked=leaked, findings=tuple(findings))
+        async with asyncio.TaskGroup() as tasks:
+            for row in rows:
+                tasks.create_task(tally.count(row, clinic, repetition))
+    return Tally(tally.tried, tally.survived, leaked=tally.leaked, findings=tuple(tally.findings))

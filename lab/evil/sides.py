@@ -221,10 +221,11 @@ class DoctorSide(Side):
     def _take_receipt(self, positions: Sequence[Position]) -> bool:
         delivered = self.clinic.ledger.delivered
         for position in positions:
-            key = (self.patient_id, position.stream)
-            if position.last > self.clinic.issued_to(*key):
+            if position.last > self.clinic.issued_to(self.patient_id, position.stream):
                 self.connection.fail(Check.RECEIPT_ISSUED, str(position.stream), self.clinic.clock.now)
                 return False
+        for position in positions:
+            key = (self.patient_id, position.stream)
             if position.last > delivered.get(key, 0):
                 delivered[key] = position.last
                 self.clinic.note(f"{self.patient_id} has {position.stream} up to {position.last}")

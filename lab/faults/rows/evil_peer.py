@@ -1,7 +1,7 @@
 """T5, T6, T7, T22: what a peer can do that does not keep to the protocol, and what anyone on the way can.
 
-Law: what is tried and what must answer stands in `lab.evil`; this is the campaign's end of it. These rows compute and wait for
-nothing, so each has a thread of its own.
+Law: what is tried and what must answer stands in `lab.evil`; this is the campaign's end of it. What only computes has a
+thread of its own.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from lab.evil import live
 from lab.evil.flips import try_flips
 from lab.evil.insiders import try_forgeries
 from lab.evil.replays import CASES, try_replays
 from lab.evil.table import MISBEHAVIOURS, try_all
+from lab.faults.clinic import Clinic
 from lab.faults.row import OnProgress, Row, Run, Scale, Tally, Trial
+from lab.faults.watch import Watch
 
 
 def _in_a_thread(work: Callable[[int, int, OnProgress], Tally]) -> Run:
@@ -25,18 +28,36 @@ def _in_a_thread(work: Callable[[int, int, OnProgress], Tally]) -> Run:
     return run
 
 
-def _misbehave(times: int, seed: int, on_progress: OnProgress) -> Tally:
-    return try_all(MISBEHAVIOURS, times, seed, on_progress)
+async def _misbehave(trial: Trial) -> Tally:
+    """First the real connections in memory, then the doctor's own program in a process."""
+    times, seed = trial.scale.count, trial.seed
+    rows, live_rows = times * len(MISBEHAVIOURS), times * len(live.ROWS)
+
+    def first(done: int, _: int) -> None:
+        trial.on_progress(done, rows + live_rows)
+
+    def then(done: int, _: int) -> None:
+        trial.on_progress(rows + done, rows + live_rows)
+
+    one = await asyncio.to_thread(try_all, MISBEHAVIOURS, times, seed, first)
+    async with Clinic(trial.directory, Watch(), live.SETTINGS, seed) as clinic:
+        other = await live.try_live(clinic, times, seed, then)
+    return Tally(
+        one.tried + other.tried,
+        one.survived + other.survived,
+        leaked=one.leaked + other.leaked,
+        findings=one.findings + other.findings,
+    )
 
 
 EVIL_PEER = Row(
     name="evil-peer",
     threat="T7",
-    title=f"a second implementation lies in {len(MISBEHAVIOURS)} ways, so often each, beside the same without the lie",
+    title=f"a second implementation lies in {len(MISBEHAVIOURS) + len(live.ROWS)} ways, so often each, beside the same without the lie",
     passes="no lie succeeds; each is answered by the check that is named for it; nobody else notices",
     ci=Scale(count=5),
     release=Scale(count=100),
-    run=_in_a_thread(_misbehave),
+    run=_misbehave,
 )
 REPLAY = Row(
     name="replay",

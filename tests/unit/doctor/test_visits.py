@@ -384,6 +384,26 @@ async def test_v090_a_receipt_for_what_was_never_issued_ends_the_connection(tmp_
 
 
 @on_a_loop
+async def test_v090_a_receipt_that_is_half_true_changes_nothing(tmp_path: Path) -> None:
+    """Its true position was acknowledged before the false one behind it was judged."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        anna.acknowledges = False
+        answer = await doctor.broadcast("one")
+        await anna.until(lambda it: it.bodies() == [b"one"])
+        assert anna.stream is not None
+
+        false = Position(Stream(TargetKind.GROUP, "never-made"), answer.number, [])
+        anna.stream.connection.acknowledge([Position(EVERYONE, answer.number, []), false])
+        anna.stream.flush()
+        await anna.gone()
+        await doctor.settled()
+
+        assert LOG.find("refused", check="V-090", patient="anna")
+        assert doctor.states(answer.id) == {"anna": "queued"}
+
+
+@on_a_loop
 async def test_v090_receipts_for_what_was_issued_are_taken(tmp_path: Path) -> None:
     """The other way: up to the last one, repeated, or behind."""
     async with running(tmp_path) as doctor:
