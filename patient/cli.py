@@ -198,7 +198,9 @@ def _home_of(patient_id: str | None, settings: PatientSettings) -> DeviceHome:
     if patient_id is None and settings.heartbeat_file is not None:
         patient_id = patient_of(Path(settings.heartbeat_file))
     if patient_id is None:
-        raise UserError("Give the id of the patient whose device is meant.")
+        raise UserError(
+            "Give the id of the patient whose device is meant; without it, that is the one which has a session here."
+        )
     home = enrolment.find_home(patient_id, settings)
     if not home.has_identity:
         raise enrolment.not_enrolled(home)

@@ -26,6 +26,7 @@ from shared.protocol.envelopes import Positions
 from shared.protocol.events import MessageReceived
 from shared.storage import cells
 from shared.storage.group_commit import advice
+from shared.storage.schema import has_tables
 from shared.storage.sealed import Sealer
 from shared.storage.sqlite import Writer, open_reader
 from shared.wire.messages import Position, Stream, TargetKind
@@ -55,6 +56,8 @@ _MIGRATIONS = (
     ALTER TABLE positions ADD COLUMN receipted INTEGER NOT NULL DEFAULT 0; -- up to here the doctor knows what had expired
     """,
 )
+
+_ALL = "SELECT kind, name, number, created, received, direct, body FROM messages ORDER BY received, number"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +212,8 @@ def read(path: Path, sealer: Sealer) -> list[StoredMessage]:
         return []
     with contextlib.closing(open_reader(path)) as connection:
         try:
-            rows = connection.execute(
-                "SELECT kind, name, number, created, received, direct, body FROM messages ORDER BY received, number"
-            ).fetchall()
+            # Without tables: the program that was making them was killed.
+            rows = connection.execute(_ALL).fetchall() if has_tables(connection) else []
         except sqlite3.Error as error:
             raise StorageError(f"{path} cannot be read: {error}{advice(error)}") from error
     messages = []

@@ -26,6 +26,7 @@ from shared.errors import StorageError, UserError
 from shared.logs import get_logger
 from shared.storage import cells
 from shared.storage.group_commit import advice
+from shared.storage.schema import has_tables
 from shared.storage.sealed import Sealer
 from shared.storage.sqlite import Writer, open_reader
 from shared.wire.messages import BODY_LIMIT, ReportKind
@@ -148,8 +149,8 @@ class Outbox:
         try:
             if self._reader is None:
                 self._reader = open_reader(self._path)
-            if not self._reader.execute("PRAGMA user_version").fetchone()[0]:
-                return []  # another program is making it right now
+            if not has_tables(self._reader):
+                return []  # another program is making it right now, or was killed while it did
             with contextlib.closing(self._reader.execute(_WAITING, (behind,))) as rows:
                 return list(islice(self._readable(rows), limit))
         except sqlite3.Error as error:
@@ -188,7 +189,7 @@ def read(path: Path, sealer: Sealer) -> list[WrittenReport]:
         return []
     with contextlib.closing(open_reader(path)) as connection:
         try:
-            rows = connection.execute(_ALL).fetchall()
+            rows = connection.execute(_ALL).fetchall() if has_tables(connection) else []
         except sqlite3.Error as error:
             raise StorageError(f"{path} cannot be read: {error}{advice(error)}") from error
     return [_opened(row, sealer) for row in rows]

@@ -17,7 +17,7 @@ from types import TracebackType
 
 from patient.identity import DeviceHome
 from shared.errors import StorageError, UserError
-from shared.storage.keyfile import private_directory
+from shared.storage.keyfile import private_directory, sync_directory
 
 PATIENCE_S = 3.0
 POLL_S = 0.1
@@ -122,6 +122,7 @@ def _make(root: Path) -> DeviceLock:
         home = DeviceHome(root / f"{number:04}")
         try:
             home.path.mkdir(mode=0o700)
+            sync_directory(root)  # the identity that comes into it is worth nothing without it
         except FileExistsError:  # another replica was faster
             continue
         except OSError as error:

@@ -87,7 +87,13 @@ def private_directory(path: Path) -> Path:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            if not path.is_dir():
+                raise
+        else:
+            sync_directory(path.parent)  # a key in a directory that a power loss takes away is lost as well
     except FileExistsError as error:
         raise UserError(f"{path} is not a directory; move it away or name another one") from error
     except OSError as error:

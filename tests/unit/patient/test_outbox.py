@@ -128,6 +128,7 @@ def test_an_outbox_that_is_being_made_is_empty(path: Path) -> None:
     path.touch(0o600)
 
     async def work(box: Outbox) -> None:
+        assert outbox.read(path, SEALER) == []
         assert box.waiting(0, 10) == []
         await write(box, b"one")
         assert bodies(box.waiting(0, 10)) == [b"one"]
