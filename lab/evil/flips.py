@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from lab.evil.clinic import Clinic, Device, Inbox
+from lab.evil.links import Link
 from lab.evil.misbehaviour import Accepted, Deviation
-from lab.evil.sides import Link, Side
+from lab.evil.sides import Side
 from lab.faults.row import OnProgress, Tally
 from shared.crypto.suites import SUITES, SuiteId
 

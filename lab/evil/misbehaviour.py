@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from enum import Enum, unique
 
 from lab.evil.clinic import EVERYONE, ON_THE_CURVE, Clinic
+from lab.evil.links import Link
 from lab.evil.peer.sessions import CLEAR, Told
 from lab.evil.peer.suites import HYBRID, P256, Suite
-from lab.evil.sides import How, Link, Refusal, Side
+from lab.evil.sides import How, Refusal, Side
 from shared.crypto.suites import SUITES, SuiteId
 from shared.protocol.clock import SECOND
 from shared.wire.checks import Check

@@ -4,22 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.evil import doctors, insiders, middle, patients, sessions
+from lab.evil.lies import (
+    arrivals,
+    broadcasts,
+    elements,
+    enrolments,
+    forgeries,
+    greetings,
+    interleavings,
+    middle,
+    records,
+    replies,
+    requests,
+    sessions,
+)
 from lab.evil.misbehaviour import Accepted, Deviation, Misbehaviour, attempt
 from lab.faults.row import OnProgress, Tally
 
 MISBEHAVIOURS: tuple[Misbehaviour, ...] = (
-    *patients.ROWS,
+    *greetings.ROWS,
+    *requests.ROWS,
+    *enrolments.ROWS,
+    *elements.ROWS,
+    *arrivals.ROWS,
     *sessions.ROWS,
-    *doctors.ROWS,
+    *replies.ROWS,
+    *records.ROWS,
+    *broadcasts.ROWS,
     *middle.ROWS,
-    *insiders.ROWS,
+    *interleavings.ROWS,
+    *forgeries.ROWS,
 )
 
 
 def by_name(name: str) -> Misbehaviour:
     """The row of that name. Raises LookupError."""
-    return next(row for row in MISBEHAVIOURS if row.name == name)
+    for row in MISBEHAVIOURS:
+        if row.name == name:
+            return row
+    raise LookupError(f"there is no misbehaviour {name!r}")
 
 
 def try_all(rows: Sequence[Misbehaviour], times: int, seed: int, on_progress: OnProgress) -> Tally:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lab.evil.clinic import EVERYONE, Clinic
-from lab.evil.insiders import KINDS, gather, inject, try_forgeries
+from lab.evil.insiders import inject, try_forgeries
+from lab.evil.lies.forgeries import KINDS, gather
 from lab.evil.misbehaviour import Accepted, Deviation
 from lab.evil.peer.suites import P256, malleated
 from lab.evil.sides import PatientSide

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from lab.evil import live
-from lab.evil.live import ROWS, LiveMisbehaviour, Reception, Seen, try_live
+from lab.evil.live import ROWS, try_live
 from lab.evil.peer.invitations import read_invitation
+from lab.evil.reception import LiveMisbehaviour, Reception, Seen
 from lab.faults.clinic import Clinic
 from lab.faults.watch import Watch
 from shared.crypto.signatures import Algorithm

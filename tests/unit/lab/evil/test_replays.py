@@ -9,7 +9,8 @@ import pytest
 from lab.evil.clinic import EVERYONE
 from lab.evil.misbehaviour import Accepted
 from lab.evil.peer import wire
-from lab.evil.replays import CASES, Context, Kind, duplicates, replay, set_stage, try_replays
+from lab.evil.replays import CASES, Context, duplicates, replay, try_replays
+from lab.evil.tapes import Kind, set_stage
 from shared.protocol.envelopes import Positions
 from shared.protocol.records import RecordOpener
 from shared.wire.checks import PeerError

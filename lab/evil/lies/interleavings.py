@@ -1,110 +1,21 @@
-"""A man in the middle of a real patient and the real doctor, and doctors who pass their patients on. One row each."""
+"""Frames that are true and in the wrong place: turned round, between two handshakes, before another patient, passed on by a doctor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from lab.evil.clinic import Clinic, Device
-from lab.evil.misbehaviour import Act, Attack, Liar, Misbehaviour, fails
+from lab.evil.lies.middle import go_on, meet, real_suite, row
+from lab.evil.links import Link
+from lab.evil.misbehaviour import Act, Attack, fails
 from lab.evil.peer import equations as eq
 from lab.evil.peer import wire
 from lab.evil.peer.doctor import Doctor
 from lab.evil.peer.doctor import Practice as EvilPractice
 from lab.evil.peer.sessions import FirstKeys, sealed_frame
-from lab.evil.peer.suites import HYBRID, P256, SUITES, Suite, new_signer
-from lab.evil.sides import DoctorSide, How, Link, PatientSide, Refusal
+from lab.evil.peer.suites import Suite, new_signer
+from lab.evil.sides import DoctorSide, How, PatientSide, Refusal
 from lab.evil.stages import device_of, one
-from shared.crypto import suites as real
-from shared.crypto.suites import SuiteId
 from shared.protocol.clock import SECOND
 from shared.wire.checks import Check
-
-Tamper = Callable[[Clinic, bytes], bytes]
-
-
-def real_suite(suite: Suite) -> real.Suite:
-    """The product's suite of the same number."""
-    return real.SUITES[SuiteId(suite.number)]
-
-
-def meet(clinic: Clinic, suite: Suite, patient_id: str = "alice") -> tuple[PatientSide, DoctorSide]:
-    """A real patient and the real doctor, each with the man in the middle."""
-    return PatientSide(clinic, clinic.device(patient_id, real_suite(suite))), DoctorSide(clinic)
-
-
-def go_on(patient: PatientSide, doctor: DoctorSide) -> None:
-    """Pass everything on faithfully until nothing moves."""
-    while True:
-        upward, downward = patient.give(), doctor.give()
-        if not upward and not downward:
-            return
-        doctor.take(*upward)
-        patient.take(*downward)
-
-
-def changed(step: int, tamper: Tamper, *, defender: str) -> Act:
-    """One frame of the handshake is changed on its way: 0 KEY_EXCHANGE, 1 its reply, 2 AUTH_REQUEST, 3 AUTH_RESPONSE, 4 the verifier."""
-
-    def act(clinic: Clinic, suite: Suite, lie: bool) -> Attack:
-        patient, doctor = meet(clinic, suite)
-        mark = len(clinic.effects)
-        side = patient if defender == "patient" else doctor
-        for index in range(5):
-            source, target = (patient, doctor) if index % 2 == 0 else (doctor, patient)
-            frames = source.give()
-            if not frames or target.ended:
-                break
-            if index == step and lie:
-                frames = [tamper(clinic, frames[0]), *frames[1:]]
-            target.take(*frames)
-        if not side.ended:
-            go_on(patient, doctor)
-        return Attack(side, mark)
-
-    return act
-
-
-def _other_key(clinic: Clinic, frame: bytes) -> bytes:
-    message = wire.read(wire.KeyExchange, frame, wire.KEY_EXCHANGE)
-    suite = SUITES[message.suite - 1]
-    swapped = message._replace(kem_public=suite.generate(clinic.random).public)
-    return wire.build(wire.KEY_EXCHANGE, wire.encode(swapped))
-
-
-def _other_nonce(clinic: Clinic, frame: bytes) -> bytes:
-    message = wire.read(wire.KeyExchange, frame, wire.KEY_EXCHANGE)
-    return wire.build(wire.KEY_EXCHANGE, wire.encode(message._replace(nonce=clinic.random(32))))
-
-
-def _weaker_suite(clinic: Clinic, frame: bytes) -> bytes:
-    message = wire.read(wire.KeyExchange, frame, wire.KEY_EXCHANGE)
-    weaker = message._replace(suite=P256.number, kem_public=P256.generate(clinic.random).public)
-    return wire.build(wire.KEY_EXCHANGE, wire.encode(weaker))
-
-
-def _own_prekey(clinic: Clinic, frame: bytes) -> bytes:
-    reply = wire.read(wire.KeyExchangeReply, frame, wire.KEY_EXCHANGE_REPLY)
-    suite = HYBRID if len(reply.kem_public) > 65 else P256
-    swapped = reply._replace(kem_public=suite.generate(clinic.random).public)
-    return wire.build(wire.KEY_EXCHANGE_REPLY, wire.encode(swapped))
-
-
-def _other_reply_nonce(clinic: Clinic, frame: bytes) -> bytes:
-    reply = wire.read(wire.KeyExchangeReply, frame, wire.KEY_EXCHANGE_REPLY)
-    return wire.build(wire.KEY_EXCHANGE_REPLY, wire.encode(reply._replace(nonce=clinic.random(32))))
-
-
-def _longer_life(clinic: Clinic, frame: bytes) -> bytes:
-    reply = wire.read(wire.KeyExchangeReply, frame, wire.KEY_EXCHANGE_REPLY)
-    longer = reply._replace(valid_until=reply.valid_until + SECOND)
-    return wire.build(wire.KEY_EXCHANGE_REPLY, wire.encode(longer))
-
-
-def _bent_seal(clinic: Clinic, frame: bytes) -> bytes:
-    return frame[:-1] + bytes([frame[-1] ^ 1])
-
-
-# Reflection
 
 
 def _reflected_hello(clinic: Clinic, suite: Suite, lie: bool) -> Attack:
@@ -177,9 +88,6 @@ def _spliced_verifier(clinic: Clinic, suite: Suite, lie: bool) -> Attack:
     return Attack(doctor, mark)
 
 
-# RETRY
-
-
 def _retry_loop(clinic: Clinic, suite: Suite, lie: bool) -> Attack:
     """A RETRY that answers a greeting which carries a cookie already: the patient does not follow it again."""
     device = clinic.device("alice", real_suite(suite))
@@ -205,9 +113,6 @@ def _late_retry(clinic: Clinic, suite: Suite, lie: bool) -> Attack:
         patient.take(wire.build(wire.RETRY, wire.encode(wire.Retry(bytes(40)))))
     go_on(patient, doctor)
     return Attack(patient, mark)
-
-
-# A doctor that passes its patient on to another: Lowe's attack
 
 
 def _practice(clinic: Clinic, suite: Suite, doctor_id: str) -> EvilPractice:
@@ -266,69 +171,7 @@ def _record_to_another(clinic: Clinic, suite: Suite, lie: bool) -> Attack:
     return Attack(second.patient, mark)
 
 
-def row(
-    name: str, does: str, answer: Refusal, act: Act, suites: tuple[Suite, ...] = (HYBRID, P256)
-) -> Misbehaviour:
-    """A row of this table."""
-    return Misbehaviour(name, Liar.MIDDLE, does, answer, act, suites)
-
-
 ROWS = (
-    row(
-        "hello-key-swap",
-        "puts its own ephemeral key into the patient's KEY_EXCHANGE",
-        fails(Check.REQUEST_OPENS),
-        changed(0, _other_key, defender="doctor"),
-    ),
-    row(
-        "hello-nonce-swap",
-        "puts another nonce into the patient's KEY_EXCHANGE",
-        fails(Check.REQUEST_OPENS),
-        changed(0, _other_nonce, defender="doctor"),
-    ),
-    row(
-        "suite-downgrade",
-        "rewrites the patient's suite to a weaker one",
-        fails(Check.PREKEY_SIGNATURE),
-        changed(0, _weaker_suite, defender="patient"),
-        (HYBRID,),
-    ),
-    row(
-        "reply-key-swap",
-        "puts its own prekey into the doctor's reply",
-        fails(Check.PREKEY_SIGNATURE),
-        changed(1, _own_prekey, defender="patient"),
-    ),
-    row(
-        "prekey-made-to-last",
-        "lengthens the life of a prekey",
-        fails(Check.PREKEY_SIGNATURE),
-        changed(1, _longer_life, defender="patient"),
-    ),
-    row(
-        "reply-nonce-swap",
-        "puts another nonce into the doctor's reply",
-        fails(Check.REQUEST_OPENS),
-        changed(1, _other_reply_nonce, defender="doctor"),
-    ),
-    row(
-        "request-changed",
-        "changes the last bit of AUTH_REQUEST",
-        fails(Check.REQUEST_OPENS),
-        changed(2, _bent_seal, defender="doctor"),
-    ),
-    row(
-        "response-changed",
-        "changes the last bit of AUTH_RESPONSE",
-        fails(Check.RESPONSE_OPENS),
-        changed(3, _bent_seal, defender="patient"),
-    ),
-    row(
-        "verifier-changed",
-        "changes the last bit of SESSION_VERIFIER",
-        fails(Check.VERIFIER_OPENS),
-        changed(4, _bent_seal, defender="doctor"),
-    ),
     row(
         "reflected-hello",
         "sends a patient's greeting back to it",
