@@ -92,7 +92,8 @@ def show_reports(reports: Sequence[WrittenReport], as_json: bool) -> None:
     console = Console()
     for each in reports:
         state = "waiting" if each.kept is None else f"kept by the doctor since {moment(each.kept)}"
-        title = Text(f"{each.kind.name.lower()} · {moment(each.created)} · {state}")
+        console.print(Text(f"Report {each.report_id.hex()}: {state}"), soft_wrap=True)
+        title = Text(f"{each.kind.name.lower()} · {moment(each.created)}", "bold")
         body = Text(readable(decoded(each.body)))
         console.print(Panel(body, title=title, title_align="left", expand=False))
     if not reports:
