@@ -24,7 +24,6 @@ from patient.exit_codes import ExitCode, Refusal
 from shared.crypto.secret import Random
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
-from shared.storage import cells
 from shared.storage.group_commit import advice
 from shared.storage.schema import has_tables
 from shared.storage.sealed import Sealer
@@ -108,7 +107,7 @@ class Outbox:
         """
         _require_valid(kind, body)
         report_id = self._random(ID_SIZE)
-        sealed = self._sealer.seal("reports", "body", report_id, body)
+        sealed = self._sealer.seal("reports", "body", _cell(report_id, kind, now), body)
         row = (report_id, int(kind), now, sealed)
         await (await self._open_writer()).submit(lambda connection: _insert(connection, row))
         return report_id
@@ -139,7 +138,7 @@ class Outbox:
     def waiting(self, behind: int, limit: int) -> list[WrittenReport]:
         """The first reports behind that place which the doctor may not have, in the order in which they were written.
 
-        One whose body does not open is left out and logged: it must not hold up the others.
+        One that is damaged is left out and logged: it must not hold up the others.
 
         Raises:
             UserError, StorageError: the outbox cannot be read.
@@ -227,9 +226,13 @@ _Row = tuple[int, bytes, int, int, int | None, bytes]
 
 def _opened(row: _Row, sealer: Sealer) -> WrittenReport:
     place, report_id, kind, created, kept, sealed = row
-    body = sealer.open("reports", "body", report_id, sealed)
-    meant = cells.member(ReportKind, kind, "reports", "kind", report_id.hex())
-    return WrittenReport(place, report_id, meant, created, kept, body)
+    body = sealer.open("reports", "body", _cell(report_id, kind, created), sealed)
+    return WrittenReport(place, report_id, ReportKind(kind), created, kept, body)
+
+
+def _cell(report_id: bytes, kind: int, created: int) -> bytes:
+    """What the seal of a body vouches for: were one of these damaged, the doctor would end the session for the report."""
+    return f"{report_id.hex()} {int(kind)} {created}".encode()
 
 
 def _require_valid(kind: ReportKind, body: bytes) -> None:

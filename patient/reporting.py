@@ -21,9 +21,7 @@ from shared.wire.messages import Report
 IN_FLIGHT = 8  # reports; as many of the largest fill a socket's buffer up to where it counts as full
 LOOK_EVERY_S = 0.2  # how soon a report of another program is noticed
 REPEAT_AFTER_S = 30.0
-LONGEST_PATIENCE = (
-    20  # times as long: a doctor that takes nothing is not sent the same every half a minute for ever
-)
+LONGEST_PATIENCE = 20  # times as long, for a doctor that takes nothing; it doubles from one
 
 _log = get_logger("reporting")
 

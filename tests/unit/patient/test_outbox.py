@@ -276,15 +276,17 @@ def test_a_damaged_report_is_named_and_does_not_hold_up_the_others(
     """It is not sent changed; whoever lists the outbox is told."""
 
     async def work(box: Outbox) -> None:
-        await write(box, b"one", b"two", b"three")
+        await write(box, b"one", b"two", b"three", b"four", b"five")
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("UPDATE reports SET body = zeroblob(40) WHERE place = 1")
-            connection.execute("UPDATE reports SET kind = 9 WHERE place = 2")
-        assert bodies(box.waiting(0, 1)) == [b"three"]
+            connection.execute("UPDATE reports SET kind = 70000 WHERE place = 2")
+            connection.execute("UPDATE reports SET created = -created WHERE place = 3")
+            connection.execute("UPDATE reports SET report_id = x'00' WHERE place = 4")
+        assert bodies(box.waiting(0, 1)) == [b"five"]
 
     using(path, work)
 
-    assert capfd.readouterr().err.count("report not sent") == 2
+    assert capfd.readouterr().err.count("report not sent") == 4
     with pytest.raises(StorageError, match=r"reports\.body of row .* does not open"):
         outbox.read(path, SEALER)
 
