@@ -42,6 +42,7 @@ ROWS: tuple[Row, ...] = (
     *evil_peer.ROWS,
     partitions.ROW,
     weather.ROW,
+    churn.ROW,
     clocks.ROW,
     idle.ROW,
     floods.CONNECTIONS,

@@ -48,7 +48,8 @@ class Orders:
         token = read_private(directory / TOKEN_NAME).decode()
         self._http = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(
-                uds=str(directory / SOCKET_NAME), limits=httpx.Limits(max_connections=64)
+                uds=str(directory / SOCKET_NAME),
+                limits=httpx.Limits(max_connections=64, keepalive_expiry=1.0),
             ),
             base_url="http://doctor",
             headers={"Authorization": f"Bearer {token}"},

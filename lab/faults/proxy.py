@@ -230,7 +230,8 @@ class Proxy:
         if end.transport.is_closing() or data is None:
             return False
         if not data:
-            end.write_eof()
+            with contextlib.suppress(OSError):  # it has closed its end a moment ago
+                end.write_eof()
             return True
         if self._dice.random() < self.weather.loss:
             return False

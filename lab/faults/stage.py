@@ -102,6 +102,10 @@ class Stage:
         """Wait until all of these have a session. Raises ScenarioFailed."""
         await self.swarm.until_connected(set(names), seconds)
 
+    def returning(self, name: str) -> None:
+        """A retired patient is about to come back: it becomes a member of everyone again."""
+        self.record.joining(name, time.monotonic(), (EVERYONE,))
+
     async def revoke(self, name: str) -> None:
         """Expel a patient."""
         await self._depart(name, "revoked", "revoke")
