@@ -21,6 +21,7 @@ from rich.table import Table
 
 from lab.faults.row import OnProgress, Result, Row, Scale, Size, Tally, Trial, result
 from lab.faults.rows import (
+    churn,
     clocks,
     disk,
     evil_peer,
@@ -42,8 +43,8 @@ ROWS: tuple[Row, ...] = (
     *evil_peer.ROWS,
     partitions.ROW,
     weather.ROW,
-    churn.ROW,
     clocks.ROW,
+    churn.ROW,
     idle.ROW,
     floods.CONNECTIONS,
     floods.HANDSHAKES,
