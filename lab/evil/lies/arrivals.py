@@ -60,6 +60,16 @@ def _flood_before_admission(clinic: Clinic, suite: Suite, lie: bool) -> Attack:
     return Attack(side, mark, lambda frame: patient_ear(peer, frame))
 
 
+def _ping_before_admission(clinic: Clinic, suite: Suite, lie: bool) -> Attack:
+    """While the roster's transaction is under way nothing is read; what waited is judged behind it."""
+    peer, side, verifier = _until_verifier(clinic, suite, admits=False)
+    side.take(verifier)
+    mark = len(clinic.effects) + 1  # the admission is due either way
+    side.take(peer.record(wire.PING, wire.Ping(bytes(8))) if lie else peer.receipt())
+    side.decide()
+    return Attack(side, mark, lambda frame: patient_ear(peer, frame))
+
+
 def _alert_of_a_patient(clinic: Clinic, suite: Suite, lie: bool) -> Attack:
     """Only the doctor seals with the alert key."""
     peer, side, verifier = _until_verifier(clinic, suite)
@@ -159,6 +169,13 @@ ROWS = (
         "sends PING before it has said where it stands",
         fails(Check.OPCODE_IN_STATE),
         _before_position(wire.PING, wire.Ping(bytes(8))),
+    ),
+    Misbehaviour(
+        "ping-before-admission",
+        Liar.PATIENT,
+        "sends PING while the doctor decides",
+        fails(Check.OPCODE_IN_STATE),
+        _ping_before_admission,
     ),
     Misbehaviour(
         "report-before-position",

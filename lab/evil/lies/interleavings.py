@@ -10,10 +10,11 @@ from lab.evil.peer import equations as eq
 from lab.evil.peer import wire
 from lab.evil.peer.doctor import Doctor
 from lab.evil.peer.doctor import Practice as EvilPractice
+from lab.evil.peer.patient import PatientLies
 from lab.evil.peer.sessions import FirstKeys, sealed_frame
 from lab.evil.peer.suites import Suite, new_signer
 from lab.evil.sides import DoctorSide, How, PatientSide, Refusal
-from lab.evil.stages import device_of, one
+from lab.evil.stages import call, credentials, device_of, log_in, one, patient_ear
 from shared.protocol.clock import SECOND
 from shared.wire.checks import Check
 
@@ -157,6 +158,24 @@ def _sealed_for(clinic: Clinic, suite: Suite, hello: bytes, offered: bytes, mall
     return sealed_frame(wire.AUTH_REQUEST, ct_d, keys.k1, proof)
 
 
+def _oracle(clinic: Clinic, suite: Suite, lie: bool) -> Attack:
+    """A patient asks the doctor to decrypt what another has sent it: the other's ciphertext, to the same prekey, in its own request."""
+    patient, doctor = meet(clinic, suite)
+    doctor.take(one(patient))
+    patient.take(one(doctor))
+    stolen = wire.read(wire.Sealed, one(patient), wire.AUTH_REQUEST).kem_ciphertext
+
+    def bring(frame: bytes) -> bytes:
+        request = wire.read(wire.Sealed, frame, wire.AUTH_REQUEST)
+        return wire.build(wire.AUTH_REQUEST, wire.encode(request._replace(kem_ciphertext=stolen)))
+
+    lies = PatientLies(request_frame=bring) if lie else PatientLies()
+    peer, side = call(clinic, credentials(clinic, suite), lies)
+    mark = len(clinic.effects)
+    log_in(peer, side)
+    return Attack(side, mark, lambda frame: patient_ear(peer, frame))
+
+
 def _record_to_another(clinic: Clinic, suite: Suite, lie: bool) -> Attack:
     """A record of one patient, on the connection of another."""
     first, second = (Link(clinic, clinic.device(name, real_suite(suite))).run() for name in ("alice", "bob"))
@@ -202,6 +221,12 @@ ROWS = (
         "brings one patient's record to another",
         fails(Check.RECORD_OPENS),
         _record_to_another,
+    ),
+    row(
+        "decryption-oracle",
+        "has the doctor decrypt another patient's request",
+        fails(Check.REQUEST_OPENS),
+        _oracle,
     ),
     row(
         "lowe",

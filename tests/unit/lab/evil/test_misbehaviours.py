@@ -46,21 +46,23 @@ def without(check: Check) -> Callable[..., None]:
     return require
 
 
-@pytest.mark.parametrize(
-    ("check", "names"),
-    [
-        (Check.DOCTOR_PINNED, ["impostor-name"]),
-        (Check.REQUEST_DOCTOR, ["wrong-doctor", "lowe"]),
-        (Check.REQUEST_FRESH, ["used-nonce"]),
-        (Check.NOT_REVOKED, ["revoked"]),
-        (Check.INVITATION_VALID, ["expired-invitation"]),
-        (Check.INVITATION_ID, ["foreign-invitation", "chosen-fleet-id"]),
-        (Check.KEY_UNCLAIMED, ["unknown-key-share"]),
-        (Check.RESPONSE_PATIENT, ["response-misbinding"]),
-        (Check.RESPONSE_NONCE, ["response-other-nonce"]),
-    ],
-    ids=lambda value: value.number if isinstance(value, Check) else "",
+FORGOTTEN = [
+    (Check.DOCTOR_PINNED, ["impostor-name"]),
+    (Check.REQUEST_DOCTOR, ["wrong-doctor", "lowe"]),
+    (Check.REQUEST_FRESH, ["used-nonce"]),
+    (Check.NOT_REVOKED, ["revoked"]),
+    (Check.INVITATION_VALID, ["expired-invitation"]),
+    (Check.INVITATION_ID, ["foreign-invitation", "chosen-fleet-id"]),
+    (Check.KEY_UNCLAIMED, ["unknown-key-share"]),
+    (Check.RESPONSE_PATIENT, ["response-misbinding"]),
+    (Check.RESPONSE_NONCE, ["response-other-nonce"]),
+]
+forgotten = pytest.mark.parametrize(
+    ("check", "names"), FORGOTTEN, ids=lambda value: value.number if isinstance(value, Check) else ""
 )
+
+
+@forgotten
 def test_a_defender_that_forgets_a_check_is_found_out(
     check: Check, names: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,6 +77,20 @@ def test_a_defender_that_forgets_a_check_is_found_out(
     assert [finding.split(",")[0] for finding in tally.findings] == names
     assert tally.survived == tally.tried - len(names)
     assert [row.name for row in rows if row.answer.check is check] == names
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@forgotten
+def test_a_forgotten_check_lets_no_other_lie_through(
+    check: Check, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole table: what fails is what the check answers, and nothing else."""
+    monkeypatch.setattr(Checklist, "require", without(check))
+
+    tally = try_all(MISBEHAVIOURS, 1, 1, lambda done, of: None)
+
+    assert [finding.split(",")[0] for finding in tally.findings] == names
 
 
 def test_a_lie_that_takes_effect_counts_as_leaked(monkeypatch: pytest.MonkeyPatch) -> None:
