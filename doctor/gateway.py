@@ -108,11 +108,12 @@ class Gateway:
         """Whatever has to happen now and then, until cancelled."""
         fanout, practice = self._house.fanout, self._house.practice
         epoch_interval = self._settings.epoch_interval_s * SECOND
+        patience = round(self._settings.stalled_reader_s * SECOND)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_every(1.0, lambda: practice.prekeys.erase_expired(clock())))
             tasks.create_task(_every(2.0, fanout.send_unreceipted_again))
             tasks.create_task(_every(2.0, fanout.forget_read))
-            tasks.create_task(_every(2.0, lambda: slow_readers.cut(fanout, clock())))
+            tasks.create_task(_every(1.0, lambda: slow_readers.cut(fanout, clock(), patience)))
             tasks.create_task(_every(2.0, self._house.receipts.write_waiting))
             tasks.create_task(_every(2.0, lambda: self._house.noise.sum_up(clock().elapsed)))
             tasks.create_task(_every(2.0, self._complete_journal))

@@ -6,9 +6,9 @@ Law: the one place that holds the house together; it decides nothing but whether
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
 
 from doctor.door import Allowance, Budget, DoorKeeper, Replacements
 from doctor.fanout import Fanout
@@ -16,12 +16,14 @@ from doctor.noise import Noise
 from doctor.receipts import Receipts
 from doctor.reports import Reports
 from doctor.roster import Roster
-from shared.net.stream import Stream
+from shared.net.stream import Stream, reset
 from shared.protocol.doctor_connection import DoctorConnection
 from shared.protocol.doctor_handshake import Practice
 from shared.protocol.events import Event
 from shared.storage.sqlite import Writer
 from shared.wire.opcodes import DisconnectReason
+
+UNSENT_BYTES = 128 * 1024  # that the kernel takes for one device ahead of what it can send
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +64,19 @@ class DeviceStream(Stream[DoctorConnection]):
         host = address[0] if address else "?"
         self.connection.address = host
         if self._on_open(host):
+            # The kernel's own buffer grows to megabytes, for each device: what it holds there, our bounds would not see.
+            transport.get_extra_info("socket").setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES
+            )
             super().connection_made(transport)
         else:
             self.connection.disconnect(DisconnectReason.CLOSING)
-            cast(asyncio.Transport, transport).abort()
+            reset(transport)
 
     def show_out(self) -> None:
         """Cut a handshake that is not finished."""
         self.connection.disconnect(DisconnectReason.CLOSING)
-        self.abort()
+        self.reset()
 
     def hang_up(self, reason: DisconnectReason) -> None:
         """End the session in good order, or just the connection where there is none yet."""

@@ -64,6 +64,8 @@ class DoctorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     # Connections that have not finished their handshake: in all, and from one address.
     half_open_limit: Count = 1024
     half_open_per_address: Count = 256
+    # A device that takes nothing of what waits for it is cut.
+    stalled_reader_s: Seconds = 30.0
     # The longest life of a group's epoch.
     epoch_interval_s: Seconds = 3600.0
     # Lifetimes: of an invitation for one patient, of a message that nobody fetches.

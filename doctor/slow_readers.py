@@ -1,25 +1,23 @@
 """Devices that take nothing of what waits for them: cut, so that nothing is held for them, and caught up when they come back.
 
 Law: what counts is progress, not speed. A device that takes a byte now and then is slow and stays; its cursor lags, and past the
-log's retention it is cut as LAGGING. One that takes nothing for `PATIENCE` is as good as gone.
+log's retention it is cut as LAGGING. One that takes nothing for a time that is set is as good as gone.
 """
 
 from __future__ import annotations
 
 from doctor.fanout import Fanout
 from shared.logs import get_logger
-from shared.protocol.clock import SECOND, Instant
-
-PATIENCE = 30 * SECOND
+from shared.protocol.clock import Instant
 
 _log = get_logger("gateway")
 
 
-def cut(fanout: Fanout, now: Instant) -> None:
-    """Called now and then: look at every session, and cut those whose socket has made no progress for so long."""
+def cut(fanout: Fanout, now: Instant, patience: int) -> None:
+    """Called now and then: look at every session, and cut those whose socket has made no progress for so many milliseconds."""
     for session in list(fanout.sessions.values()):
         stalled = session.stalled_for(now.elapsed)
-        if stalled >= PATIENCE:
+        if stalled >= patience:
             pending = session.stream.buffered
             _log.warning("cut: reads nothing", seconds=stalled // 1000, pending=pending, **session.who)
             fanout.troubles.note(
@@ -28,4 +26,4 @@ def cut(fanout: Fanout, now: Instant) -> None:
                 now.wall,
             )
             # Not a word, which would only wait behind the others: what was sent and not acknowledged goes out anew.
-            session.stream.abort()
+            session.stream.reset()

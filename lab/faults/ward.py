@@ -68,6 +68,7 @@ class Ward:
     Attributes:
         members: who stays in which group; nothing else is counted as owed.
         said: how many messages there were.
+        filler: behind the text of each, to make it longer.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Ward:
         self._owed: dict[str, set[tuple[str, int]]] = defaultdict(set)
         self._applied: set[tuple[str, str, int]] = set()
         self.said = 0
+        self.filler = ""
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Ward:
@@ -113,6 +115,10 @@ class Ward:
         seed = self._seed + len(self.rooms)
         network = await self._stack.enter_async_context(Proxy(host, int(port), seed, Discarded()))
         network.weather = weather
+        return await self.furnish(name, network)
+
+    async def furnish(self, name: str, network: Proxy) -> Room:
+        """A room on a network that somebody else has made, and will end."""
         directory = self._directory / "patients" / name
         directory.parent.mkdir(exist_ok=True)
         swarm = Swarm(directory, f"127.0.0.1:{network.port}", self.watch, self._hear)
@@ -175,7 +181,7 @@ class Ward:
 
     def _next_text(self) -> str:
         self.said += 1
-        return f"{self._canary} {self.said}"
+        return f"{self._canary} {self.said}{self.filler}"
 
     def _accepted(
         self, asked: float, message: str, stream: str, number: int, recipients: int, text: str

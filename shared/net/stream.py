@@ -7,6 +7,9 @@ message by name. Both programs use it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import Generic, TypeVar, cast
@@ -25,6 +28,16 @@ C = TypeVar("C", bound=Connection)
 def clock() -> Instant:
     """Both clocks, now."""
     return Instant(time.time_ns() // 1_000_000, time.monotonic_ns() // 1_000_000)
+
+
+def reset(transport: asyncio.BaseTransport) -> None:
+    """Close a TCP connection with a reset: neither what waits nor a port is kept for a peer that is not to be spoken to."""
+    raw = transport.get_extra_info("socket")
+    if raw is not None:
+        with contextlib.suppress(OSError):  # it is gone already
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    # uvloop's transports are no subclass of asyncio's; they have the same methods.
+    cast(asyncio.Transport, transport).abort()
 
 
 class Stream(asyncio.Protocol, Generic[C]):
@@ -149,6 +162,11 @@ class Stream(asyncio.Protocol, Generic[C]):
         if self._transport is not None:
             self._transport.abort()
 
+    def reset(self) -> None:
+        """As `abort`, and what the kernel still holds is thrown away too: for a peer that does not take it anyway."""
+        if self._transport is not None:
+            reset(self._transport)
+
     # Inside
 
     def _hand_on_events(self) -> None:
@@ -161,7 +179,7 @@ class Stream(asyncio.Protocol, Generic[C]):
         self._transport.close()
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(LINGER, self.abort)
+        self._timer = asyncio.get_running_loop().call_later(LINGER, self.reset)
 
     def _set_timer(self) -> None:
         """One timer, moved only when it has to ring earlier: most deadlines are pushed back long before they come."""

@@ -9,12 +9,13 @@ import pytest
 
 from doctor import slow_readers
 from doctor.broadcast_log import SLICE_BYTES
-from doctor.slow_readers import PATIENCE
+from doctor.house import UNSENT_BYTES
 from shared.net.stream import WRITE_HIGH_WATER, clock
-from shared.protocol.clock import Instant
+from shared.protocol.clock import SECOND, Instant
 from shared.wire.framing import AUTHENTICATED_LIMIT
 from tests.doctor_bench import EVERYONE, LOG, Device, Doctor, on_a_loop, running
 
+PATIENCE = 30 * SECOND
 BODY = "x" * 30_000
 BOUND = WRITE_HIGH_WATER + SLICE_BYTES + 2 * AUTHENTICATED_LIMIT
 
@@ -44,6 +45,15 @@ async def deaf(doctor: Doctor, private: bool) -> Device:
     return device
 
 
+@on_a_loop
+async def test_the_kernel_keeps_little_for_who_reads_nothing(tmp_path: Path) -> None:
+    """It would take megabytes for each, which no count of ours sees, and hide for as long that nothing is read."""
+    async with running(tmp_path) as doctor:
+        anna = await deaf(doctor, private=False)
+        assert doctor.session(anna).stream.drained < 8 * UNSENT_BYTES
+        anna.cut()
+
+
 @pytest.mark.parametrize("private", [False, True])
 def test_who_reads_nothing_is_bounded_then_cut_then_caught_up(tmp_path: Path, private: bool) -> None:
     """Not before half a minute without progress; the doctor is told; nothing is lost, nothing comes twice."""
@@ -53,11 +63,11 @@ def test_who_reads_nothing_is_bounded_then_cut_then_caught_up(tmp_path: Path, pr
         async with running(tmp_path) as doctor:
             bert = await doctor.device("bert")
             anna = await deaf(doctor, private)
-            slow_readers.cut(doctor.fanout, later(0))
-            slow_readers.cut(doctor.fanout, later(PATIENCE - 5_000))
+            slow_readers.cut(doctor.fanout, later(0), PATIENCE)
+            slow_readers.cut(doctor.fanout, later(PATIENCE - 5_000), PATIENCE)
             assert LOG.find("cut: reads nothing") == []
 
-            slow_readers.cut(doctor.fanout, later(PATIENCE + 1))
+            slow_readers.cut(doctor.fanout, later(PATIENCE + 1), PATIENCE)
 
             (line,) = LOG.find("cut: reads nothing", patient="anna")
             assert line["pending"] > 0
@@ -86,15 +96,15 @@ async def test_who_takes_a_little_now_and_then_stays(tmp_path: Path) -> None:
         session = doctor.session(anna)
         assert anna.stream is not None
         assert anna.stream._transport is not None
-        slow_readers.cut(doctor.fanout, later(0))
+        slow_readers.cut(doctor.fanout, later(0), PATIENCE)
         before = session.stream.drained
 
         anna.stream._transport.resume_reading()
         await anna.until(lambda _: session.stream.drained > before, "some progress")
-        slow_readers.cut(doctor.fanout, later(PATIENCE * 2))
+        slow_readers.cut(doctor.fanout, later(PATIENCE * 2), PATIENCE)
         await anna.until(lambda _: not session.stream.buffered, "an empty buffer")
-        slow_readers.cut(doctor.fanout, later(PATIENCE * 4))
-        slow_readers.cut(doctor.fanout, later(PATIENCE * 6))
+        slow_readers.cut(doctor.fanout, later(PATIENCE * 4), PATIENCE)
+        slow_readers.cut(doctor.fanout, later(PATIENCE * 6), PATIENCE)
 
         assert LOG.find("cut: reads nothing") == []
         assert anna.closed == 0

@@ -145,10 +145,21 @@ async def session() -> AsyncIterator[tuple[Clinic, End[PatientConnection], End[D
             await patient.closed.wait()
 
 
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """A connection over loopback: only TCP knows resets."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        theirs = socket.create_connection(server.getsockname())
+        ours, _ = server.accept()
+    ours.setblocking(False)
+    return ours, theirs
+
+
 @asynccontextmanager
-async def mute_peer(clinic: Clinic) -> AsyncIterator[tuple[End[DoctorConnection], socket.socket]]:
+async def mute_peer(
+    clinic: Clinic, pair: Callable[[], tuple[socket.socket, socket.socket]] = socket.socketpair
+) -> AsyncIterator[tuple[End[DoctorConnection], socket.socket]]:
     """A doctor's end whose peer is a bare socket that does only what a test does with it."""
-    ours, theirs = socket.socketpair()
+    ours, theirs = pair()
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     end = End(clinic.doctor_connection(), admit)
@@ -233,6 +244,29 @@ async def test_a_peer_that_takes_nothing_is_cut_after_the_end(monkeypatch: pytes
         await doctor.closed.wait()
 
         assert doctor.stream.buffered == 0
+
+
+@on_a_loop
+async def test_after_a_reset_the_kernel_keeps_nothing_for_the_peer() -> None:
+    """An abort leaves it what it has taken already, with an end behind it; a reset does not."""
+    loop = asyncio.get_running_loop()
+    for reset in (False, True):
+        async with mute_peer(Clinic(clock=RealTime()), tcp_pair) as (doctor, peer):
+            peer.setblocking(False)
+            doctor.stream.write(bytes(8 * WRITE_HIGH_WATER))
+            if reset:
+                doctor.stream.reset()
+            else:
+                doctor.stream.abort()
+            await doctor.closed.wait()
+            cut = False
+            try:
+                while await loop.sock_recv(peer, 1 << 20):
+                    pass
+            except ConnectionResetError:
+                cut = True
+
+            assert cut is reset
 
 
 @on_a_loop
