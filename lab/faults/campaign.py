@@ -32,6 +32,7 @@ from lab.faults.rows import (
     kill_patient,
     lengths,
     partitions,
+    slow_readers,
     slowloris,
     weather,
 )
@@ -45,6 +46,7 @@ ROWS: tuple[Row, ...] = (
     weather.ROW,
     clocks.ROW,
     churn.ROW,
+    slow_readers.ROW,
     idle.ROW,
     floods.CONNECTIONS,
     floods.HANDSHAKES,

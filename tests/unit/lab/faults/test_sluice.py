@@ -1,0 +1,88 @@
+"""Reading a byte a second, and what the row about it makes of its measurements."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from lab.faults import sluice as sluice_module
+from lab.faults.capture import Capture, Way
+from lab.faults.row import Scale, Trial
+from lab.faults.rows.slow_readers import Case, typical_p99
+from lab.faults.siege import percentile
+from lab.faults.sluice import Sluice
+from lab.faults.ward import Ward
+from tests.doctor_bench import LIMIT_S
+
+MUCH = 8 * 1024 * 1024  # more than all kernels and buffers on the way hold
+
+
+async def test_a_narrow_sluice_leaves_the_sender_with_what_it_has_to_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A byte at a time and nothing read ahead; wide again, everything comes, and what goes up was never held."""
+    monkeypatch.setattr(sluice_module, "BYTE_EVERY", 0.001)
+    writers: list[asyncio.StreamWriter] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        writer.write(await reader.readexactly(5))
+        writer.write(bytes(MUCH))
+
+    async with asyncio.timeout(LIMIT_S), await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+        capture = Capture()
+        sluice = Sluice("127.0.0.1", server.sockets[0].getsockname()[1], capture)
+        async with sluice:
+            sluice.narrow()
+            reader, writer = await asyncio.open_connection("127.0.0.1", sluice.port)
+            writer.write(b"hello")
+            assert await reader.readexactly(5) == b"hello"
+            assert await reader.readexactly(20) == bytes(20)
+            assert max(len(chunk.data) for chunk in capture.chunks if chunk.way is Way.TO_PATIENT) == 1
+            assert writers[0].transport.get_write_buffer_size() > 0
+
+            sluice.widen()
+            assert await reader.readexactly(MUCH - 20) == bytes(MUCH - 20)
+            writers[0].close()
+            assert await reader.read() == b""
+            writer.close()
+
+
+async def test_a_sluice_without_a_doctor_closes() -> None:
+    """As a dead host does."""
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as server:
+        gone = server.sockets[0].getsockname()[1]
+    async with asyncio.timeout(LIMIT_S), Sluice("127.0.0.1", gone, Capture()) as sluice:
+        reader, writer = await asyncio.open_connection("127.0.0.1", sluice.port)
+        assert await reader.read() == b""
+        writer.close()
+
+
+def test_one_hiccup_does_not_move_the_typical_percentile() -> None:
+    """It is in one block of three."""
+    calm = [0.01] * 300
+    assert typical_p99([*calm[:290], *[5.0] * 10]) == 0.01
+    assert percentile([*calm[:290], *[5.0] * 10], 99) == 5.0
+    assert typical_p99([0.01, 0.05] * 150) == 0.05
+
+
+@pytest.mark.slow
+async def test_without_a_limit_nobody_who_reads_nothing_is_cut(tmp_path: Path) -> None:
+    """The row says so: a doctor that waits for ever for its slow readers does not pass."""
+    trial = Trial(Scale(patients=2, messages=60, seconds=1), 1, tmp_path, lambda done, total: None)
+    async with Ward(tmp_path, settings={"STALLED_READER_S": "3600"}) as ward:
+        ward.filler = "x" * 12_000
+        sluice = Sluice("127.0.0.1", ward.clinic.port, Capture())
+        async with sluice:
+            slow, others = await ward.furnish("slow", sluice), await ward.open_room("others")
+            await ward.admit(slow, ["slow-1"])
+            await ward.admit(others, ["bed-1"])
+            case = Case(trial, ward, slow, others)
+            sluice.narrow()
+            await case.measure(1.0)
+            await case.until_cut(0.5)
+            sluice.widen()
+            await case.until_caught_up()
+    assert case.troubles == ["1 of 1 slow readers were not cut."]
