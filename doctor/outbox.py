@@ -140,7 +140,7 @@ class Outbox:
         found = []
         for number, expires, envelope, signature, salt, sealed in rows:
             body = None
-            if now <= expires:
+            if sealed is not None and now <= expires:  # erased ones have long expired
                 body = self._sealer.open("messages", "body", _row(stream, number), sealed)
             found.append((number, SignedMessage(envelope, signature, salt, body)))
         return found

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from shared.errors import LocalError, StorageError
-from shared.storage import cells, schema
+from shared.storage import cells, checksums, schema
 from shared.storage.group_commit import CommitThread, Job, advice
 from shared.storage.keyfile import require_private_file, sync_directory
 from shared.storage.taking_turns import one_at_a_time
@@ -68,6 +68,7 @@ def _open_for_writing(path: Path, migrations: Sequence[str]) -> sqlite3.Connecti
         if pending and schema.has_tables(connection):
             _copy(connection, path.with_name(f"{path.name}.before-v{len(migrations)}"))
         schema.migrate(connection, migrations, pending)
+        checksums.verify(connection)
     except BaseException:
         connection.close()
         raise
@@ -298,11 +299,12 @@ def _connect(path: Path) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=rw"
     connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
     connection.text_factory = cells.text
+    checksums.install(connection)
     return connection
 
 
 def _check(connection: sqlite3.Connection) -> None:
-    found = [row[0] for row in connection.execute("PRAGMA quick_check(1)")]
+    found = [row[0] for row in connection.execute("PRAGMA integrity_check(1)")]
     if found != ["ok"]:
         raise StorageError(
             f"the database is damaged ({' '.join(found[0].split())}); restore it from a backup"

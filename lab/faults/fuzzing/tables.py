@@ -26,7 +26,7 @@ from lab.faults.fuzzing.cast import DAY, DOCTOR, NOW, PATIENT, STREAM, Cast
 from lab.faults.fuzzing.subject import Subject
 from shared.crypto.signatures import fingerprint
 from shared.errors import StorageError, UserError
-from shared.storage import cells
+from shared.storage import cells, checksums
 from shared.storage.sealed import Sealer
 from shared.wire.messages import Report, ReportKind
 
@@ -56,6 +56,7 @@ class _Cell:
 def opened() -> Iterator[Subject]:
     """A doctor's database with one of everything; the first byte of an input chooses the cell, the second how it is written."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        checksums.install(db)
         for script in MIGRATIONS:
             db.executescript(script)
         db.text_factory = cells.text  # as `shared.storage.sqlite` has it

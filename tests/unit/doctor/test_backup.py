@@ -339,7 +339,7 @@ async def test_another_doctors_backup_is_refused(tmp_path: Path) -> None:
 
 
 def _flip(data: bytes) -> bytes:
-    at = data.index(b"CREATE TABLE patients")
+    at = data.index(b"CREATE TABLE facts")
     return data[:at] + b"\x00" * 64 + data[at + 64 :]
 
 

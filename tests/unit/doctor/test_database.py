@@ -81,8 +81,9 @@ def test_a_patient_from_before_gets_a_stream_of_its_own(tmp_path: Path) -> None:
             db.execute(PATIENT, (name, name, name))
 
     with closing(open_database(path, MIGRATIONS)) as db:
-        assert db.execute("SELECT * FROM streams").fetchall() == [("patient:active", 0)]
-        assert db.execute("SELECT * FROM memberships").fetchall() == [
+        assert db.execute("SELECT stream, last FROM streams").fetchall() == [("patient:active", 0)]
+        columns = "stream, patient_id, start, until, reason, delivered"
+        assert db.execute(f"SELECT {columns} FROM memberships").fetchall() == [
             ("patient:active", "active", 0, None, None, 0)
         ]
 
