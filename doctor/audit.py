@@ -122,7 +122,11 @@ def _recompute(db: sqlite3.Connection) -> tuple[list[str], str | None]:
                 return hashes, f"entry {expected} was changed"
             previous = row[6]
             hashes.append(previous.hex())
-    except (sqlite3.Error, StorageError) as error:  # bytes that are no text, or a page that is none
+    except (
+        sqlite3.Error,
+        StorageError,
+        UnicodeDecodeError,
+    ) as error:  # bytes that are no text, or a page that is none
         return hashes, f"entry {len(hashes)} cannot be read ({error})"
     return hashes, None
 

@@ -6,6 +6,7 @@ another storage key is found out at once, by name, and not by the first message 
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Mapping
 from typing import TypeVar
@@ -27,6 +28,13 @@ class Owner(Fact, frozen=True):
 
     doctor_id: str
     keys: Mapping[int, str]
+
+
+class Schema(Fact, frozen=True):
+    """How the tables are defined, as a SHA-256 in hexadecimal digits, and in which version: rules that SQLite keeps as text."""
+
+    version: int
+    digest: str
 
 
 class Restored(Fact, frozen=True):
@@ -90,6 +98,21 @@ def write(db: sqlite3.Connection, sealer: Sealer, fact: Fact) -> None:
 def erase(db: sqlite3.Connection, kind: type[Fact]) -> None:
     """Take a fact away, inside the caller's transaction."""
     db.execute("DELETE FROM facts WHERE name = ?", (kind.__name__.lower(),))
+
+
+def require_schema(db: sqlite3.Connection, sealer: Sealer) -> Schema:
+    """The definitions of the tables, after they were held against those that were noted for this version.
+
+    Raises:
+        StorageError: they are not the same.
+    """
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    rows = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name").fetchall()
+    schema = Schema(version, hashlib.sha256(msgspec.json.encode(rows)).hexdigest())
+    noted = read(db, sealer, Schema)
+    if noted is not None and noted.version == version and noted != schema:
+        raise StorageError("the definitions of the tables are damaged; restore the database from a backup")
+    return schema
 
 
 def require_owner(db: sqlite3.Connection, sealer: Sealer, doctor_id: str, keys: Keyring) -> Owner:

@@ -77,6 +77,7 @@ def _check_and_mark(path: Path, doctor_id: str, keys: Keyring, name: str) -> Res
             raise UserError(
                 f"{name} does not say whose database it is; make backups with `telemed-doctor backup`."
             )
+        facts.require_schema(db, sealer)
         verdict = audit.verify_chain(db)
         if verdict is not None:
             raise StorageError(f"the audit log in {name} does not verify: {verdict}")

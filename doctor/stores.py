@@ -17,7 +17,7 @@ from pathlib import Path
 from doctor import audit, facts, groups, keyring, outbox, restoration
 from doctor.audit import Action
 from doctor.database import MIGRATIONS
-from doctor.facts import Confirmed, Owner, Restored
+from doctor.facts import Confirmed, Fact, Restored
 from doctor.journal import Journal
 from doctor.keyring import Keyring
 from doctor.restoration import Lost, Restoration
@@ -104,9 +104,10 @@ async def open_stores(settings: DoctorSettings) -> AsyncIterator[Stores]:
             with contextlib.closing(open_reader(path)) as reader:
                 now = clock().wall
                 owner = facts.require_owner(reader, sealer, settings.doctor_id, keys)
+                schema = facts.require_schema(reader, sealer)
                 lines = journal.compare(reader)
                 mark, lost = restoration.look(reader, sealer, lines, audit_dir, keys.identity, now)
-                mark = await writer.submit(lambda db: _prepare(db, sealer, owner, mark, lost, now))
+                mark = await writer.submit(lambda db: _prepare(db, sealer, (owner, schema), mark, lost, now))
                 confirmed = facts.read(reader, sealer, Confirmed)
                 yield Stores(
                     suites,
@@ -121,12 +122,18 @@ async def open_stores(settings: DoctorSettings) -> AsyncIterator[Stores]:
 
 
 def _prepare(
-    db: sqlite3.Connection, sealer: Sealer, owner: Owner, mark: Restored | None, lost: Lost, now: int
+    db: sqlite3.Connection,
+    sealer: Sealer,
+    known: tuple[Fact, ...],
+    mark: Restored | None,
+    lost: Lost,
+    now: int,
 ) -> Restored | None:
     """What must be true before anything else: a clock that is not behind, an owner, the group of everyone."""
     outbox.require_clock(db, now)
-    if facts.read(db, sealer, Owner) != owner:
-        facts.write(db, sealer, owner)
+    for fact in known:
+        if facts.read(db, sealer, type(fact)) != fact:
+            facts.write(db, sealer, fact)
     if not db.execute("SELECT 1 FROM groups WHERE name = ?", (groups.EVERYONE,)).fetchone():
         groups.create(db, groups.EVERYONE, now, "gateway")
     if mark is not None:

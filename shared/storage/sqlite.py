@@ -275,6 +275,8 @@ def _naming(path: Path) -> Iterator[None]:
     """Turn errors of the database and the file system into a StorageError that names the file."""
     try:
         yield
+    except UnicodeDecodeError as error:  # SQLite quotes a damaged name in its message
+        raise StorageError(f"{path}: the database is damaged; restore it from a backup") from error
     except (sqlite3.Error, OSError, StorageError) as error:
         raise StorageError(f"{path}: {error}{advice(error)}") from error
 

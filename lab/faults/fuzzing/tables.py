@@ -18,7 +18,7 @@ from typing import TypeAlias
 from doctor import answers, audit, facts, groups, outbox, receipts, roster, streams
 from doctor.answers import GroupAnswer, OnceOnly, Origin
 from doctor.database import MIGRATIONS
-from doctor.facts import Confirmed, Owner, Restored
+from doctor.facts import Confirmed, Owner, Restored, Schema
 from doctor.outbox import MessageRequest, Outbox
 from doctor.reports import Reports
 from doctor.roster import Roster
@@ -136,7 +136,7 @@ def _readers(db: sqlite3.Connection, cast: Cast, sealer: Sealer, messages: Outbo
         lambda: [each.owed for each in streams.memberships_of(db, PATIENT)],
         lambda: Reports(sealer, quota=1).of_patient(db, PATIENT, 10),
         lambda: _order(db, sealer),
-        lambda: [facts.read(db, sealer, kind) for kind in (Owner, Restored, Confirmed)],
+        lambda: [facts.read(db, sealer, kind) for kind in (Owner, Schema, Restored, Confirmed)],
         lambda: answers.forget_older(db, NOW.wall - DAY),
         lambda: audit.verify(db, nowhere, key.public, key.algorithm),
     )
