@@ -20,6 +20,7 @@ from doctor.door import Allowance, DoorKeeper
 from doctor.fanout import Fanout
 from doctor.heads import Head
 from doctor.house import House
+from doctor.ledger import Ledger
 from doctor.receipts import Acknowledgement, Receipts
 from doctor.reports import Reports
 from doctor.roster import Roster
@@ -97,6 +98,7 @@ class Gateway:
             self._server.close()
         for stream in list(self._house.streams):
             stream.hang_up(DisconnectReason.CLOSING)
+        await self._house.ledger.close()
         await self.commands.storage_answers()
         with contextlib.suppress(StorageError, sqlite3.Error):  # then the next start signs it
             self._export_head()
@@ -116,6 +118,7 @@ class Gateway:
             tasks.create_task(_every(1.0, lambda: slow_readers.cut(fanout, clock(), patience)))
             tasks.create_task(_every(2.0, self._house.receipts.write_waiting))
             tasks.create_task(_every(2.0, lambda: self._house.noise.sum_up(clock().elapsed)))
+            tasks.create_task(_every(2.0, self._house.ledger.write_waiting))
             tasks.create_task(_every(2.0, self._complete_journal))
             tasks.create_task(_every(1.0, lambda: _roll_old_epochs(fanout, epoch_interval)))
             tasks.create_task(_every(60.0, self._erase_expired))
@@ -218,11 +221,12 @@ def _assemble(settings: DoctorSettings, stores: Stores) -> Gateway:
     roster.load(reader, sealer)
     messages = outbox.Outbox(doctor_id, keys.identity, sealer, random)
 
+    ledger = Ledger(writer)
+
     def keep_epoch(group: str, number: int, members: int) -> None:
         _log.info("epoch begun", group=group, epoch=number, members=members)
-        writer.submit_nowait(lambda db: _keep_epoch(db, group, number, members)).add_done_callback(
-            _report("epoch not kept")
-        )
+        now = clock().wall
+        ledger.carry_out(lambda db: _keep_epoch(db, now, group, number, members))
 
     fanout = Fanout(doctor_id, messages, reader, random, keep_epoch, stores.floor)
     fanout.load()
@@ -249,7 +253,7 @@ def _assemble(settings: DoctorSettings, stores: Stores) -> Gateway:
     reports = Reports(sealer, settings.reports_per_patient)
     allowance = Allowance(settings.reports_per_minute)
     receipts = Receipts(writer, committed)
-    house = House(practice, roster, fanout, receipts, writer, door, reports, allowance)
+    house = House(practice, roster, fanout, receipts, ledger, writer, door, reports, allowance)
     office = Office(
         settings,
         keys,
@@ -266,6 +270,6 @@ def _assemble(settings: DoctorSettings, stores: Stores) -> Gateway:
     return Gateway(settings, house, Commands(office), stores)
 
 
-def _keep_epoch(db: sqlite3.Connection, group: str, number: int, members: int) -> None:
+def _keep_epoch(db: sqlite3.Connection, now: int, group: str, number: int, members: int) -> None:
     db.execute("UPDATE groups SET epoch = ? WHERE name = ?", (number, group))
-    audit.append(db, clock().wall, "gateway", Action.EPOCH_BEGUN, group, f"epoch {number}, {members} members")
+    audit.append(db, now, "gateway", Action.EPOCH_BEGUN, group, f"epoch {number}, {members} members")

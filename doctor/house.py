@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from doctor.door import Allowance, Budget, DoorKeeper, Replacements
 from doctor.fanout import Fanout
+from doctor.ledger import Ledger
 from doctor.noise import Noise
 from doctor.receipts import Receipts
 from doctor.reports import Reports
@@ -34,6 +35,7 @@ class House:
     roster: Roster
     fanout: Fanout
     receipts: Receipts
+    ledger: Ledger
     writer: Writer
     door: DoorKeeper
     reports: Reports

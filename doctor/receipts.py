@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, unique
 
+from doctor import audit
+from doctor.audit import Action
 from doctor.outbox import message_id
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
+from shared.net.stream import clock
 from shared.storage.sqlite import Writer
 from shared.wire.messages import Stream
 
@@ -79,7 +82,8 @@ class Receipts:
         batch = list(self._waiting.values())
         self._waiting.clear()
         self._writing = True
-        future = self._writer.submit_nowait(lambda db: commit(db, batch))
+        now = clock().wall
+        future = self._writer.submit_nowait(lambda db: commit(db, batch, now))
         future.add_done_callback(lambda done: self._written(batch, done.exception()))
 
     def _written(self, batch: list[Acknowledgement], error: BaseException | None) -> None:
@@ -105,26 +109,54 @@ def _merged(earlier: Acknowledgement | None, later: Acknowledgement) -> Acknowle
     return Acknowledgement(later.stream, later.patient_id, last, expired)
 
 
-def commit(db: sqlite3.Connection, batch: Iterable[Acknowledgement]) -> None:
-    """Store acknowledgements, inside the caller's transaction. Nothing ever moves back.
+def commit(db: sqlite3.Connection, batch: Iterable[Acknowledgement], now: int) -> None:
+    """Store acknowledgements, inside the caller's transaction, with one audit entry for all that say something new.
 
-    One that reaches beyond a membership's end completes it where the patient was removed: what it was owed came first. It does
-    not where the patient was retired: it came back as a new member and was never sent the rest.
+    Nothing ever moves back. One that reaches beyond a membership's end completes it where the patient was removed: what it was owed
+    came first. It does not where the patient was retired: it came back as a new member and was never sent the rest.
     """
-    batch = list(batch)
-    db.executemany(
+    moved = [each for each in batch if _move(db, each)]
+    expired = [(each, number) for each in moved for number in each.expired if _expire(db, each, number)]
+    # A number that is no message's says nothing of any: so a patient cannot make the log grow by counting up.
+    detail = _detail([each for each in moved if _is_message(db, each.stream, each.last)], expired)
+    if detail:
+        audit.append(db, now, "gateway", Action.RECEIPTS, "messages", detail)
+
+
+def _move(db: sqlite3.Connection, each: Acknowledgement) -> bool:
+    changed = db.execute(
         "UPDATE memberships SET delivered = min(:last, coalesce(until, :last))"
         " WHERE stream = :stream AND patient_id = :patient AND start <= :last AND delivered < :last"
         " AND (until IS NULL OR reason = 'removed' OR :last <= until)",
-        [{"last": a.last, "stream": str(a.stream), "patient": a.patient_id} for a in batch],
+        {"last": each.last, "stream": str(each.stream), "patient": each.patient_id},
     )
-    expired = [(a.patient_id, str(a.stream), number) for a in batch for number in a.expired]
-    if expired:
-        # Only numbers of messages that exist: a patient cannot fill the table with others.
-        db.executemany(
-            "INSERT OR IGNORE INTO expired SELECT stream, number, ? FROM messages WHERE stream = ? AND number = ?",
-            expired,
-        )
+    return changed.rowcount > 0
+
+
+def _expire(db: sqlite3.Connection, each: Acknowledgement, number: int) -> bool:
+    # Only numbers of messages that exist: a patient cannot fill the table with others.
+    added = db.execute(
+        "INSERT OR IGNORE INTO expired SELECT stream, number, ? FROM messages WHERE stream = ? AND number = ?",
+        (each.patient_id, str(each.stream), number),
+    )
+    return added.rowcount > 0
+
+
+def _is_message(db: sqlite3.Connection, stream: Stream, number: int) -> bool:
+    found = db.execute(
+        "SELECT 1 FROM messages WHERE stream = ? AND number = ?", (str(stream), number)
+    ).fetchone()
+    return found is not None
+
+
+def _detail(moved: list[Acknowledgement], expired: list[tuple[Acknowledgement, int]]) -> str:
+    """`message id: patients` for each message up to which somebody has everything, then for each that expired."""
+    lines: dict[str, list[str]] = {}
+    for each in moved:
+        lines.setdefault(message_id(each.stream, each.last), []).append(each.patient_id)
+    for each, number in expired:
+        lines.setdefault(f"expired {message_id(each.stream, number)}", []).append(each.patient_id)
+    return "; ".join(f"{name}: {' '.join(sorted(patients))}" for name, patients in sorted(lines.items()))
 
 
 def list_receipts(

@@ -58,6 +58,7 @@ class Reports:
             "INSERT INTO reports VALUES (?, ?, ?, ?, ?, ?)",
             (patient_id, report.report_id, int(report.kind), report.created, now, sealed),
         )
+        audit.append(db, now, "gateway", Action.REPORT_KEPT, patient_id, f"report {report.report_id.hex()}")
         return True
 
     def of_patient(self, db: sqlite3.Connection, patient_id: str, limit: int) -> list[StoredReport]:

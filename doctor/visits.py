@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from doctor import audit, enrolment
+from doctor import enrolment
 from doctor.audit import Action
 from doctor.door import Place, TurnedAway
 from doctor.enrolment import Admission, AdmissionRefused
@@ -94,6 +94,7 @@ class Visit:
         place = self._house.door.enter(host, self._show_out, clock().elapsed)
         if isinstance(place, TurnedAway):
             self._house.noise.tell(place.value, host, clock().elapsed)
+            self._house.ledger.count_stranger(place.name.lower())
             return False
         self._place = place
         self._house.streams.add(self.stream)
@@ -108,6 +109,7 @@ class Visit:
     def _show_out(self, why: TurnedAway) -> None:
         self._place = None
         self._house.noise.tell(why.value, self.stream.connection.address, clock().elapsed)
+        self._house.ledger.count_stranger(why.name.lower())
         self.stream.show_out()
 
     def _ask_admission(self, verified: Verified) -> None:
@@ -173,7 +175,7 @@ class Visit:
         if self._house.replacements.note(replaced.patient_id, clock().elapsed):
             _log.warning("replaced too often: two devices may hold one key", **self._who())
             detail = f"{replaced.stream.peer} by {self.stream.peer}"
-            self._record(Action.REPLACED_OFTEN, replaced.patient_id, detail)
+            self._house.ledger.note(Action.REPLACED_OFTEN, replaced.patient_id, detail)
 
     # Logs
 
@@ -219,18 +221,8 @@ class Visit:
             # Anybody can knock, and a revoked device can do so without end; only what a proven patient did is worth an entry
             # that stays, and a line of its own.
             self._house.noise.tell("refused", host, elapsed, **line)
+            self._house.ledger.count_stranger(check.number)
             return
         _log.warning("refused", **line)
         action = Action.RECEIPT_IMPOSSIBLE if check is Check.RECEIPT_ISSUED else Action.REFUSED
-        self._record(action, who["patient"], f"{check.number} {failed.detail}")
-
-    def _record(self, action: Action, patient: str, detail: str) -> None:
-        now = clock().wall
-
-        def stored(future: asyncio.Future[int]) -> None:
-            if not future.cancelled() and (error := future.exception()) is not None:
-                _log.error("audit entry not stored", cause=str(error), patient=patient)
-
-        self._house.writer.submit_nowait(
-            lambda db: audit.append(db, now, "gateway", action, patient, detail)
-        ).add_done_callback(stored)
+        self._house.ledger.note(action, who["patient"], f"{check.number} {failed.detail}")

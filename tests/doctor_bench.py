@@ -560,7 +560,7 @@ class Books:
     def acknowledge(self, patient_id: str, number: int, *expired: int, group: str = "everyone") -> None:
         """Commit a receipt."""
         stream = MessageStream(TargetKind.GROUP, group)
-        receipts.commit(self.db, [Acknowledgement(stream, patient_id, number, expired)])
+        receipts.commit(self.db, [Acknowledgement(stream, patient_id, number, expired)], self.now)
 
     def depart(self, patient_id: str, standing: Standing) -> roster.Departure:
         """Revoke or retire."""

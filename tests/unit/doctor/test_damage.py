@@ -179,7 +179,7 @@ def test_a_name_that_is_no_text_is_damage(rest: Rest, tmp_path: Path) -> None:
     shutil.copy2(rest.database, copy)
     copy.write_bytes(copy.read_bytes().replace(b"CREATE TABLE facts (", b"CREATE TABLE fac\xe4s ("))
 
-    with pytest.raises(StorageError, match="damaged|malformed"):
+    with pytest.raises(StorageError, match=r"damaged|malformed"):
         open_database(copy, MIGRATIONS)
 
 
