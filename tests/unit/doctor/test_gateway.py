@@ -414,7 +414,7 @@ async def test_an_epoch_that_cannot_be_kept_is_logged(tmp_path: Path) -> None:
         group = doctor.fanout.groups["everyone"]
         async with doctor.refusing_disk():
             doctor.fanout.next_epoch(group)
-            await LOG.until("epoch not kept")
+            await LOG.until("audit entries not stored")
         await doctor.attached(anna)
 
         assert anna.epoch() == group.epoch_number

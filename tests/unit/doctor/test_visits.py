@@ -718,14 +718,18 @@ async def test_a_device_that_gives_up_is_logged(tmp_path: Path) -> None:
 
 
 @on_a_loop
-async def test_an_audit_entry_that_cannot_be_stored_is_logged(tmp_path: Path) -> None:
-    """What a proven device did is worth an entry; a full disk is worth a line."""
+async def test_an_audit_entry_that_cannot_be_stored_is_logged_and_stored_later(tmp_path: Path) -> None:
+    """What a proven device did is worth an entry, and a disk that refuses does not change that."""
     async with running(tmp_path) as doctor:
         anna = await doctor.device("anna")
         async with doctor.refusing_disk():
             anna.acknowledge(EVERYONE, 2**62)
             await anna.gone()
-            await LOG.until("audit entry not stored", patient="anna")
+            await LOG.until("audit entries not stored")
+        doctor.house.ledger.write_waiting()
+        await doctor.settled()
+        ((subject, detail),) = doctor.audited(Action.RECEIPT_IMPOSSIBLE)
+        assert (subject, detail[:5]) == ("anna", "V-090")
 
 
 @on_a_loop
