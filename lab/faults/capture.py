@@ -5,9 +5,12 @@ The checker reads a capture the way an eavesdropper would: it knows the public f
 
 from __future__ import annotations
 
+import io
+from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import Enum, unique
+from pathlib import Path
+from typing import TypeAlias
 
 from shared.wire.checks import PeerError
 from shared.wire.framing import AUTHENTICATED_LIMIT, Frame, FrameBuffer
@@ -21,46 +24,80 @@ class Way(Enum):
     TO_PATIENT = "to-patient"
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Bytes as they were read from one side. `time` in seconds of the monotonic clock."""
-
-    connection: int
-    way: Way
-    time: float
-    data: bytes
+Line: TypeAlias = tuple[int, Way]
+"""One direction of one connection."""
 
 
-@dataclass(slots=True)
 class Capture:
-    """All chunks in the order in which they were read, whether or not they were passed on."""
+    """What was read from each side, in the order in which it was read, whether or not it was passed on.
 
-    chunks: list[Chunk] = field(default_factory=list)
+    Args:
+        path: of a file that holds the bytes, for hours of them: then only where each piece stands is kept in memory. None: all is.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._bytes = io.BytesIO() if path is None else path.open("w+b")
+        self._pieces: dict[Line, array[int]] = {}  # offset and length of each, one after the other
+        self._spans: dict[Line, tuple[float, float]] = {}
+        self._end = 0
 
     def add(self, connection: int, way: Way, time: float, data: bytes) -> None:
-        """Keep what was read."""
-        self.chunks.append(Chunk(connection, way, time, data))
+        """Keep what was read at this time, in seconds of the monotonic clock."""
+        began, _ = self._spans.get((connection, way), (time, time))
+        self._spans[connection, way] = (began, time)
+        pieces = self._pieces.setdefault((connection, way), array("Q"))
+        if pieces and pieces[-2] + pieces[-1] == self._end:
+            pieces[-1] += len(data)
+        else:
+            pieces.extend((self._end, len(data)))
+        self._bytes.seek(self._end)
+        self._bytes.write(data)
+        self._end += len(data)
+
+    def close(self) -> None:
+        """Let go of the bytes."""
+        self._bytes.close()
 
     @property
     def size(self) -> int:
         """Bytes in all."""
-        return sum(len(chunk.data) for chunk in self.chunks)
+        return self._end
 
-    def streams(self) -> dict[tuple[int, Way], bytes]:
+    @property
+    def lines(self) -> list[Line]:
+        """Every connection and direction that something went, in the order in which they began."""
+        return list(self._pieces)
+
+    def span(self, line: Line) -> tuple[float, float]:
+        """When the first and the last byte went this way."""
+        return self._spans[line]
+
+    def pieces(self, line: Line) -> Iterator[bytes]:
+        """What went one way, in portions."""
+        places = iter(self._pieces[line])
+        for offset, size in zip(places, places, strict=True):
+            self._bytes.seek(offset)
+            yield self._bytes.read(size)
+
+    def streams(self) -> dict[Line, bytes]:
         """The whole stream of each connection and direction."""
-        joined: dict[tuple[int, Way], bytearray] = {}
-        for chunk in self.chunks:
-            joined.setdefault((chunk.connection, chunk.way), bytearray()).extend(chunk.data)
-        return {key: bytes(data) for key, data in joined.items()}
+        return {line: b"".join(self.pieces(line)) for line in self._pieces}
 
     def frames(self, way: Way) -> Iterator[tuple[int, Frame]]:
-        """Every whole frame that went this way, with its connection; a cut or garbled rest is left out."""
-        for (connection, direction), data in self.streams().items():
-            if direction is not way:
-                continue
-            buffer = FrameBuffer(AUTHENTICATED_LIMIT)
-            buffer.receive(data)
-            yield from ((connection, frame) for frame in _whole(buffer))
+        """Every whole frame that went this way, connection by connection; a cut or garbled rest is left out."""
+        for line in self.lines:
+            if line[1] is way:
+                yield from ((line[0], frame) for frame in self._whole(line))
+
+    def _whole(self, line: Line) -> Iterator[Frame]:
+        buffer = FrameBuffer(AUTHENTICATED_LIMIT)
+        try:
+            for piece in self.pieces(line):
+                buffer.receive(piece)
+                while (frame := buffer.next_frame()) is not None:
+                    yield frame
+        except PeerError:
+            return
 
 
 class Discarded(Capture):
@@ -68,11 +105,3 @@ class Discarded(Capture):
 
     def add(self, connection: int, way: Way, time: float, data: bytes) -> None:
         """Forget what was read."""
-
-
-def _whole(buffer: FrameBuffer) -> Iterator[Frame]:
-    try:
-        while (frame := buffer.next_frame()) is not None:
-            yield frame
-    except PeerError:
-        return

@@ -11,9 +11,11 @@ them: so on those records no other party's key needs to be tried.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from lab.faults.capture import Capture, Way
 from lab.faults.keys import KeyRing, SessionKey, connection_digest
@@ -121,11 +123,9 @@ class _Reader:
         names = self._connections()
         by_name = {key.connection: key for key in self._sessions}
         for way in Way:
-            frames: dict[int, list[Frame]] = defaultdict(list)
-            for connection, frame in self._capture.frames(way):
-                if frame.opcode in _RECORDS:
-                    frames[connection].append(frame)
-            for connection, records in frames.items():
+            by_connection = itertools.groupby(self._capture.frames(way), key=itemgetter(0))
+            for connection, found in by_connection:
+                records = (frame for _, frame in found if frame.opcode in _RECORDS)
                 self._read_session(connection, way, by_name.get(names.get(connection, "")), records)
         broadcasts = self._distinct_broadcasts()
         self._try_epochs(broadcasts)
@@ -152,11 +152,14 @@ class _Reader:
 
     # Records
 
-    def _read_session(self, connection: int, way: Way, key: SessionKey | None, records: list[Frame]) -> None:
+    def _read_session(
+        self, connection: int, way: Way, key: SessionKey | None, records: Iterable[Frame]
+    ) -> None:
         if key is None:
             # Of a handshake that failed, only an alert in clear; of a device that was not watched, everything.
-            self._tap.records += len(records)
-            self._unopened += [(frame, counter) for counter, frame in enumerate(records)]
+            unopened = [(frame, counter) for counter, frame in enumerate(records)]
+            self._tap.records += len(unopened)
+            self._unopened += unopened
             return
         material = key.to_doctor if way is Way.TO_DOCTOR else key.to_patient
         opener = RecordOpener(material)
@@ -257,5 +260,5 @@ def _take_apart(frame: Frame) -> Broadcast:
 
 def places(capture: Capture) -> Iterator[tuple[str, bytes]]:
     """The bytes on the wire, by connection and direction: where to look for what must not be there in clear."""
-    for (connection, way), data in capture.streams().items():
-        yield f"the wire, connection {connection} {way.value}", data
+    for connection, way in capture.lines:
+        yield f"the wire, connection {connection} {way.value}", b"".join(capture.pieces((connection, way)))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from lab.faults.capture import Capture, Way
 from shared.protocol.patient_handshake import frame_of
 from shared.wire.opcodes import Opcode
@@ -9,24 +13,43 @@ from shared.wire.opcodes import Opcode
 FIRST, SECOND = frame_of(Opcode.BROADCAST, b"one"), frame_of(Opcode.PONG, b"two")
 
 
-def test_frames_are_put_together_from_chunks_of_one_connection() -> None:
+@pytest.mark.parametrize("spilled", [False, True], ids=["in memory", "in a file"])
+def test_frames_are_put_together_from_chunks_of_one_connection(spilled: bool, tmp_path: Path) -> None:
     """However they were cut, and whatever came in between on others."""
-    capture = Capture()
-    capture.add(1, Way.TO_PATIENT, 0.0, FIRST[:4])
-    capture.add(2, Way.TO_PATIENT, 0.1, SECOND)
-    capture.add(1, Way.TO_DOCTOR, 0.2, SECOND)
-    capture.add(1, Way.TO_PATIENT, 0.3, FIRST[4:] + SECOND)
+    capture = Capture(tmp_path / "capture" if spilled else None)
+    capture.add(1, Way.TO_PATIENT, 0.5, FIRST[:4])
+    capture.add(2, Way.TO_PATIENT, 0.5, SECOND)
+    capture.add(1, Way.TO_DOCTOR, 0.5, SECOND)
+    capture.add(1, Way.TO_PATIENT, 0.5, FIRST[4:] + SECOND)
 
     found = [(connection, frame.data) for connection, frame in capture.frames(Way.TO_PATIENT)]
 
     assert found == [(1, FIRST), (1, SECOND), (2, SECOND)]
     assert [frame.payload for _, frame in capture.frames(Way.TO_DOCTOR)] == [b"two"]
+    capture.close()
+
+
+def test_a_capture_in_a_file_keeps_only_places_in_memory(tmp_path: Path) -> None:
+    """What follows on the same line is one piece with what was there before."""
+    capture = Capture(tmp_path / "capture")
+    for second in range(100):
+        capture.add(1, Way.TO_PATIENT, second, FIRST)
+    capture.add(2, Way.TO_PATIENT, 0.5, SECOND)
+    capture.add(1, Way.TO_PATIENT, 99.5, SECOND)
+
+    assert capture.lines == [(1, Way.TO_PATIENT), (2, Way.TO_PATIENT)]
+    assert list(capture.pieces((1, Way.TO_PATIENT))) == [FIRST * 100, SECOND]
+    assert capture.streams()[2, Way.TO_PATIENT] == SECOND
+    assert capture.span((1, Way.TO_PATIENT)) == (0, 99.5)
+    assert capture.size == len(FIRST) * 100 + len(SECOND) * 2
+    capture.close()
+    assert (tmp_path / "capture").stat().st_size == capture.size
 
 
 def test_a_cut_or_garbled_rest_is_left_out() -> None:
     """What was whole before it is there."""
     capture = Capture()
-    capture.add(1, Way.TO_PATIENT, 0.0, FIRST + SECOND[:-1])
-    capture.add(2, Way.TO_PATIENT, 0.0, FIRST + b"\xff\xff\xff\xff\xff\xff" + SECOND)
+    capture.add(1, Way.TO_PATIENT, 0.5, FIRST + SECOND[:-1])
+    capture.add(2, Way.TO_PATIENT, 0.5, FIRST + b"\xff\xff\xff\xff\xff\xff" + SECOND)
 
     assert [connection for connection, _ in capture.frames(Way.TO_PATIENT)] == [1, 2]
