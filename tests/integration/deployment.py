@@ -17,7 +17,14 @@ from typing import TypeVar
 import msgspec
 from testcontainers.compose import DockerCompose
 
-from doctor.answers import BroadcastAnswer, GroupAnswer, InvitationAnswer, PatientAnswer, ReceiptAnswer
+from doctor.answers import (
+    AuditAnswer,
+    BroadcastAnswer,
+    GroupAnswer,
+    InvitationAnswer,
+    PatientAnswer,
+    ReceiptAnswer,
+)
 from tests.integration.engine import IMAGES, ROOT, CommandFailed, Container, run
 
 T = TypeVar("T")
@@ -126,6 +133,20 @@ class Deployment:
         finally:
             run("docker", "rm", "--force", "--volumes", container.id)
 
+    @contextmanager
+    def cut_off(self, container: Container, *aliases: str) -> Iterator[None]:
+        """Pull a container's cable for the length of the block.
+
+        Args:
+            aliases: names by which others find it, which the engine forgets.
+        """
+        run("docker", "network", "disconnect", self.network, container.id)
+        try:
+            yield
+        finally:
+            names = [part for alias in aliases for part in ("--alias", alias)]
+            run("docker", "network", "connect", *names, self.network, container.id)
+
     # The doctor's command line
 
     def order(self, *arguments: str) -> str:
@@ -161,6 +182,10 @@ class Deployment:
         """What became of a broadcast, by recipient."""
         found = msgspec.json.decode(self.order("receipts", message.id), type=list[ReceiptAnswer])
         return {receipt.patient: receipt.state for receipt in found}
+
+    def audit_is_valid(self) -> bool:
+        """Whether the audit chain and its signed heads verify."""
+        return msgspec.json.decode(self.order("audit", "verify"), type=AuditAnswer).valid
 
     def invite(self, *arguments: str) -> InvitationAnswer:
         """Make an invitation."""

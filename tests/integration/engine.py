@@ -119,6 +119,14 @@ class Container:
         lines = run("docker", "events", *span, *about, "--format", "{{json .}}").splitlines()
         return [int(json.loads(line)["Actor"]["Attributes"]["exitCode"]) for line in lines]
 
+    def kill(self) -> None:
+        """SIGKILL to all that runs in it, from the outside; it stays down until `start`."""
+        run("docker", "kill", "--signal", "KILL", self.id)
+
+    def start(self) -> None:
+        """Start it again."""
+        run("docker", "start", self.id)
+
     def crash(self) -> None:
         """Kill its program by SIGKILL from the inside.
 

@@ -185,10 +185,12 @@ class _Kills:
         if errand is Errand.JOIN:
             await self._invite_guest()
         elif errand is Errand.REVOKE:
-            await asyncio.gather(self._revoke_guest(), self._invite_guest())
+            await self._revoke_guest()
+            await self._invite_guest()
         elif errand is Errand.GROUP:
             name = self._dice.choice(self._names[1::2])
             await stage.remove(WARD, name)
+            await self._speak_of_the_absent(WARD)
             await stage.add(WARD, name)
         elif errand is Errand.PRIVATE:
             await asyncio.gather(*(stage.tell(name, "a word") for name in self._names[:3]))
@@ -196,7 +198,10 @@ class _Kills:
             await asyncio.gather(*(stage.report(name, "a reply") for name in self._names[-4:]))
         elif errand is Errand.ABSENCE:
             await self._leave_and_return(self._dice.sample(self._names, min(4, len(self._names))))
-        elif self._dice.random() < 0.1:
+        else:
+            # Also where nobody is killed over it: who is out must not read what comes next.
+            await self._revoke_guest()
+            await self._invite_guest()
             await self._ask_in_vain()
 
     async def _invite_guest(self) -> None:
@@ -213,6 +218,13 @@ class _Kills:
         if name is not None:
             self._guests.remove(name)
             await self._stage.revoke(name)
+            await self._speak_of_the_absent(EVERYONE)
+
+    async def _speak_of_the_absent(self, group: str) -> None:
+        """Before anybody joins, and an epoch begins for that: what is accepted now, who has just left must not read."""
+        for _ in range(2):
+            self._said += 1
+            await self._stage.say("for those who stay", group)
 
     async def _leave_and_return(self, names: Sequence[str]) -> None:
         swarm = self._stage.swarm
