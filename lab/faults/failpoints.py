@@ -19,6 +19,7 @@ import os
 import random as pseudo
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, unique
@@ -67,6 +68,8 @@ class Failpoint:
         errand: what makes the program come by.
         behind: only calls count before which, since the last that counted, this function was begun: `COMMIT` of a transaction in
             which something particular was done.
+        linger: seconds between the call and the end, in which the program's other threads go on: whoever tells the outside
+            too early what is not on the disk yet, does it then.
         most: how often, at least, one such errand makes the program come by: any of these calls may be the fatal one.
         settings: module constants that are set for this run, so that a timer's work comes soon.
     """
@@ -77,13 +80,16 @@ class Failpoint:
     errand: Errand
     behind: str | None = None
     most: int = 1
+    linger: float = 0.0
     settings: tuple[tuple[str, float], ...] = ()
 
 
 BEFORE, AFTER = When
 COMMIT = "shared.storage.group_commit:commit_batch"
+COMMITTING = "shared.storage.sqlite:open_database"  # not its call, but each COMMIT on what it returns
 _ACCEPT = "doctor.outbox:Outbox.accept"
 _JOURNAL = "doctor.journal:Journal.complete"
+LINGER = 0.2
 _SOON = (("doctor.gateway:HEAD_INTERVAL", 0.2),)
 _M, _A, _J, _R, _G, _P, _REPORT, _START, _TIME = Errand
 
@@ -97,6 +103,7 @@ DOCTOR = (
     Failpoint(
         "accept.answer-stored", "doctor.answers:OnceOnly.carry_out", AFTER, _M, behind=_ACCEPT, most=20
     ),
+    Failpoint("accept.committing", COMMITTING, BEFORE, _M, behind=_ACCEPT, most=5, linger=LINGER),
     Failpoint("accept.committed", COMMIT, AFTER, _M, behind=_ACCEPT, most=20),
     Failpoint("accept.answer", "doctor.messaging:Messaging.broadcast", AFTER, _M, most=20),
     # A private one is
@@ -117,6 +124,9 @@ DOCTOR = (
     # It is receipted
     Failpoint("receipt.taken", "doctor.receipts:Receipts.record", BEFORE, _M, most=15),
     Failpoint("receipt.in-transaction", "doctor.receipts:commit", AFTER, _M, most=15),
+    Failpoint(
+        "receipt.committing", COMMITTING, BEFORE, _M, behind="doctor.receipts:commit", most=5, linger=LINGER
+    ),
     Failpoint("receipt.committed", COMMIT, AFTER, _M, behind="doctor.receipts:commit", most=15),
     Failpoint("receipt.told", "doctor.receipts:Receipts._written", AFTER, _M, most=15),
     # An epoch begins
@@ -128,6 +138,9 @@ DOCTOR = (
     # A patient joins
     Failpoint("join.verified", "doctor.visits:Visit._ask_admission", BEFORE, _J, most=3),
     Failpoint("join.in-transaction", "doctor.enrolment:admit", AFTER, _J, most=10),
+    Failpoint(
+        "join.committing", COMMITTING, BEFORE, _J, behind="doctor.enrolment:admit", most=5, linger=LINGER
+    ),
     Failpoint("join.committed", COMMIT, AFTER, _J, behind="doctor.enrolment:admit", most=10),
     Failpoint("join.journal", _JOURNAL, BEFORE, _J, behind="doctor.enrolment:admit", most=10),
     Failpoint("join.journalled", _JOURNAL, AFTER, _J, behind="doctor.enrolment:admit", most=10),
@@ -135,12 +148,16 @@ DOCTOR = (
     Failpoint("join.invited", "doctor.enrolment:invite", AFTER, _J),
     # One is revoked
     Failpoint("revoke.in-transaction", "doctor.roster:depart", AFTER, _R),
+    Failpoint("revoke.committing", COMMITTING, BEFORE, _R, behind="doctor.roster:depart", linger=LINGER),
     Failpoint("revoke.committed", COMMIT, AFTER, _R, behind="doctor.roster:depart"),
     Failpoint("revoke.cut", "doctor.departures:Departures._departed", AFTER, _R),
     Failpoint("revoke.journal", _JOURNAL, BEFORE, _R, behind="doctor.roster:depart"),
     Failpoint("revoke.journalled", _JOURNAL, AFTER, _R, behind="doctor.roster:depart"),
     # A report is kept
     Failpoint("report.in-transaction", "doctor.reports:Reports.store", AFTER, _REPORT, most=3),
+    Failpoint(
+        "report.committing", COMMITTING, BEFORE, _REPORT, behind="doctor.reports:Reports.store", linger=LINGER
+    ),
     Failpoint("report.committed", COMMIT, AFTER, _REPORT, behind="doctor.reports:Reports.store", most=3),
     Failpoint(
         "report.receipted",
@@ -170,6 +187,7 @@ PATIENT = (
     Failpoint("epoch.held", "shared.protocol.epochs:HeldEpochs.hold", AFTER, _A),
     # It applies and acknowledges
     Failpoint("inbox.in-transaction", _INSERT, AFTER, _M, most=5),
+    Failpoint("inbox.committing", COMMITTING, BEFORE, _M, behind=_INSERT, most=5, linger=LINGER),
     Failpoint("inbox.committed", COMMIT, AFTER, _M, behind=_INSERT, most=5),
     Failpoint("inbox.applied", "patient.device:Device._applied", BEFORE, _M, most=5),
     Failpoint("inbox.told", "patient.device:Device._applied", AFTER, _M, most=5),
@@ -232,6 +250,9 @@ class Trap:
             setattr(importlib.import_module(module), constant, value)
         if self._point.behind is not None:
             _wrap(self._point.behind, before=self._arm, after=lambda: None)
+        if self._point.target == COMMITTING:
+            _trace(COMMITTING, "COMMIT", self._count)
+            return
         before, after = (
             (self._count, lambda: None) if self._point.when is BEFORE else (lambda: None, self._count)
         )
@@ -246,6 +267,7 @@ class Trap:
         self._armed = self._point.behind is None
         self._left -= 1
         if self._left == 0:
+            time.sleep(self._point.linger)
             self._spring()
 
 
@@ -267,6 +289,19 @@ def _wrap(target: str, before: Callable[[], None], after: Callable[[], None]) ->
         return result
 
     setattr(owner, name, wrapped_async if inspect.iscoroutinefunction(function) else wrapped)
+
+
+def _trace(target: str, statement: str, seen: Callable[[], None]) -> None:
+    """Have `seen` called before each such statement on the connections that `target` returns."""
+    owner, name, function = resolve(target)
+
+    @functools.wraps(function)
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        connection = function(*arguments, **options)
+        connection.set_trace_callback(lambda text: seen() if text == statement else None)
+        return connection
+
+    setattr(owner, name, wrapped)
 
 
 def die(name: str, descriptor: int) -> None:
