@@ -8,6 +8,7 @@ is replaced whole, and no repr shows it.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,7 +20,7 @@ from shared.config import SuiteName
 from shared.crypto.secret import Random
 from shared.crypto.signatures import SIGNERS, Algorithm, SigningKey, fingerprint
 from shared.crypto.suites import SUITES, Suite, suite_by_name
-from shared.errors import CryptoError, UserError
+from shared.errors import CryptoError, InvalidElement, UserError
 from shared.protocol import patient_handshake
 from shared.protocol.clock import SECOND
 from shared.protocol.envelopes import Reader
@@ -28,6 +29,7 @@ from shared.storage.keyfile import read_private, write_private
 from shared.wire.messages import Name
 
 STORAGE_KEY_SIZE = 32
+CHECKSUM_DIGITS = 16
 
 
 class PinnedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,6 +90,7 @@ class DeviceIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     suite: SuiteName
     doctor: PinnedDoctor
     enrolment: PendingEnrolment | None
+    checksum: str | None = None  # of all the others, in the file alone
 
     def __repr__(self) -> str:
         return f"DeviceIdentity({self.patient_id!r}, doctor={self.doctor.doctor_id!r})"
@@ -142,6 +145,11 @@ class DeviceIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             doctor=pinned_doctor(invitation, self.algorithm),
             enrolment=PendingEnrolment(invitation.invitation_id, invitation.secret),
         )
+
+
+def _checksum(identity: DeviceIdentity) -> str:
+    """Tells a disk's damage, not a forger: who can write the file holds the key in it."""
+    return hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:CHECKSUM_DIGITS]
 
 
 def create(invitation: Invitation, suite: Suite, patient_id: str | None, random: Random) -> DeviceIdentity:
@@ -238,8 +246,12 @@ class DeviceHome:
         """
         content = read_private(self.identity_file)
         try:
-            identity = msgspec.json.decode(content, type=DeviceIdentity)
+            stored = msgspec.json.decode(content, type=DeviceIdentity)
+            identity = msgspec.structs.replace(stored, checksum=None)
             identity.signing_key  # noqa: B018  a key that does not load is better found now
+            # A damaged key of the doctor's would make a stranger of it. A file of an earlier version has no checksum.
+            if stored.checksum not in (None, _checksum(identity)):
+                raise InvalidElement("its checksum is wrong")
         except (msgspec.DecodeError, UnicodeDecodeError, CryptoError) as error:
             raise UserError(
                 f"{self.identity_file} is damaged; put back a copy of it, or remove {self.path} and enrol anew"
@@ -253,7 +265,8 @@ class DeviceHome:
                 OSError
             ):  # keys that a program left which was killed while it wrote them
                 left.unlink()
-        write_private(self.identity_file, msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
+        stored = msgspec.structs.replace(identity, checksum=_checksum(identity))
+        write_private(self.identity_file, msgspec.json.format(msgspec.json.encode(stored)) + b"\n")
 
     @property
     def _revoked_file(self) -> Path:

@@ -23,6 +23,7 @@ from lab.faults.row import OnProgress, Result, Row, Scale, Size, Tally, Trial, r
 from lab.faults.rows import (
     churn,
     clocks,
+    damage,
     disk,
     evil_peer,
     floods,
@@ -54,6 +55,7 @@ ROWS: tuple[Row, ...] = (
     fuzz.ROW,
     lengths.ROW,
     disk.ROW,
+    damage.ROW,
 )
 
 

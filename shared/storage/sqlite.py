@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from shared.errors import LocalError, StorageError
-from shared.storage import cells, checksums, schema
+from shared.storage import cells, checksums, schema, wal
 from shared.storage.group_commit import CommitThread, Job, advice
 from shared.storage.keyfile import require_private_file, sync_directory
 from shared.storage.taking_turns import one_at_a_time
@@ -56,6 +56,7 @@ def open_database(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
         _create_private(path)
         require_private_file(path)
         with _naming(path):
+            wal.require_whole(path)  # before SQLite forgets what is behind a damage in it
             return _open_for_writing(path, migrations)
 
 

@@ -103,6 +103,31 @@ def test_a_key_out_of_range_is_a_damaged_file(tmp_path: Path) -> None:
         home.load()
 
 
+def test_a_flipped_bit_is_found_wherever_it_changes_something(tmp_path: Path) -> None:
+    """Also in what no check could know: an address, a name, a pinned key. What loads is what was saved."""
+    home = DeviceHome(tmp_path)
+    home.save(identity := create(invitation(), DEFAULT_SUITE, None, os.urandom))
+    whole = home.identity_file.read_bytes()
+    for at in range(0, len(whole), 3):
+        home.identity_file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        try:
+            found = home.load()
+        except UserError:
+            continue
+        assert found == identity
+
+
+def test_a_file_of_an_earlier_version_has_no_checksum_and_is_taken(tmp_path: Path) -> None:
+    """It gets one when it is written next."""
+    home = DeviceHome(tmp_path)
+    home.save(identity := create(invitation(), DEFAULT_SUITE, None, os.urandom))
+    fields = msgspec.json.decode(home.identity_file.read_bytes(), type=dict[str, object])
+    del fields["checksum"]
+    home.identity_file.write_bytes(msgspec.json.encode(fields))
+
+    assert home.load() == identity
+
+
 def test_no_repr_shows_a_secret() -> None:
     """Neither the keys nor the invitation's secret can reach a log through a repr."""
     identity = create(invitation(), DEFAULT_SUITE, None, os.urandom)

@@ -43,3 +43,16 @@ def test_a_text_that_is_no_utf_8_is_damage_for_writer_and_reader(tmp_path: Path)
             for connection in (writer, reader):
                 with pytest.raises(StorageError, match="a text in the database is damaged"):
                     connection.execute("SELECT word FROM t").fetchone()
+
+
+def test_a_schema_that_is_no_text_is_damage(tmp_path: Path) -> None:
+    """SQLite quotes it in its complaint, and sqlite3 cannot read that quotation."""
+    path = tmp_path / "some.db"
+    open_database(path, ["CREATE TABLE wordy (word TEXT) STRICT;"]).close()
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b") STRICT", b") ST\xd2ICT"))
+
+    with pytest.raises(StorageError, match=r"some\.db: the database is damaged"):
+        open_database(path, [])
+    with pytest.raises(StorageError, match=r"some\.db: the database is damaged"):
+        open_reader(path)
