@@ -24,7 +24,7 @@ from shared.errors import StorageError
 from shared.logs import get_logger
 from shared.protocol.envelopes import Positions
 from shared.protocol.events import MessageReceived
-from shared.storage import cells
+from shared.storage import cells, checksums
 from shared.storage.group_commit import advice
 from shared.storage.schema import has_tables
 from shared.storage.sealed import Sealer
@@ -54,6 +54,35 @@ _MIGRATIONS = (
     """,
     """
     ALTER TABLE positions ADD COLUMN receipted INTEGER NOT NULL DEFAULT 0; -- up to here the doctor knows what had expired
+    """,
+    """
+    -- Every row bears a checksum (shared.storage.checksums).
+    CREATE TABLE new_messages (
+        kind INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        created INTEGER NOT NULL,
+        received INTEGER NOT NULL,
+        direct INTEGER NOT NULL,
+        body BLOB,
+        checksum BLOB GENERATED ALWAYS AS (row_checksum(kind, name, number, created, received, direct, body)) STORED,
+        PRIMARY KEY (kind, name, number)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO new_messages (kind, name, number, created, received, direct, body)
+        SELECT kind, name, number, created, received, direct, body FROM messages;
+    DROP TABLE messages;
+    ALTER TABLE new_messages RENAME TO messages;
+    CREATE TABLE new_positions (
+        kind INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        last INTEGER NOT NULL,
+        receipted INTEGER NOT NULL DEFAULT 0,
+        checksum BLOB GENERATED ALWAYS AS (row_checksum(kind, name, last, receipted)) STORED,
+        PRIMARY KEY (kind, name)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO new_positions (kind, name, last, receipted) SELECT kind, name, last, receipted FROM positions;
+    DROP TABLE positions;
+    ALTER TABLE new_positions RENAME TO positions;
     """,
 )
 
@@ -212,6 +241,7 @@ def read(path: Path, sealer: Sealer) -> list[StoredMessage]:
         return []
     with contextlib.closing(open_reader(path)) as connection:
         try:
+            checksums.verify(connection)
             # Without tables: the program that was making them was killed.
             rows = connection.execute(_ALL).fetchall() if has_tables(connection) else []
         except sqlite3.Error as error:

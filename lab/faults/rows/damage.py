@@ -4,6 +4,8 @@ identity, inbox and reports.
 Each flip is made in a copy. The real gateway, or what a device does at its start, must then find and name the damage; or everything that can
 be asked of it must be as before: roster, groups, receipts, reports, invitations, messages to the byte, the audit log. Never a
 content that has silently become another one.
+
+One thing cannot be told: a flip in the last transaction of a log that a kill has left looks like the kill itself. Such flips are not drawn.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import os
 import random as pseudo
 import shutil
+import struct
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +38,7 @@ DEVICES = ("anna", "bert", "carl", "dora")
 AWAY, RETIRED, REVOKED = "bert", "carl", "dora"
 REPORTS = (b"better", b"much better", b"well")
 PATIENCE = 60.0
+WAL_HEADER, WAL_FRAME = 32, 24  # bytes; https://www.sqlite.org/fileformat2.html#walformat
 VOLATILE = ("lock", "doctor.sock", "token")
 
 View = dict[str, object]
@@ -142,7 +146,19 @@ def draw(subject: Subject, dice: pseudo.Random) -> Flip:
     files = subject.files()
     weights = [4 if file.name.endswith((".db", "-wal")) else 1 for file in files]
     (file,) = dice.choices(files, weights)
-    return Flip(file, dice.randrange((subject.directory / file).stat().st_size), dice.randrange(8))
+    path = subject.directory / file
+    size = _before_last_transaction(path.read_bytes()) if file.name.endswith("-wal") else path.stat().st_size
+    return Flip(file, dice.randrange(size), dice.randrange(8))
+
+
+def _before_last_transaction(log: bytes) -> int:
+    """Where the last transaction of a database's log begins, in bytes."""
+    (page,) = struct.unpack_from(">I", log, 8)
+    ends, salts = [WAL_HEADER], log[16:24]
+    for at in range(WAL_HEADER, len(log) - page - WAL_FRAME + 1, page + WAL_FRAME):
+        if log[at + 8 : at + 16] == salts and any(log[at + 4 : at + 8]):
+            ends.append(at + WAL_FRAME + page)
+    return ends[-2] if len(ends) > 1 else WAL_HEADER
 
 
 # What a clinic leaves behind

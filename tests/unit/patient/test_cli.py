@@ -29,6 +29,7 @@ from shared.crypto.signatures import ECDSA_P256, Algorithm
 from shared.crypto.suites import DEFAULT_SUITE
 from shared.protocol.events import MessageReceived
 from shared.protocol.invitations import DoctorKey, Invitation, to_text
+from shared.storage import checksums
 from shared.storage.keyfile import write_private
 from shared.storage.sealed import Sealer
 from shared.wire.messages import Envelope, Stream, TargetKind
@@ -209,6 +210,7 @@ def test_a_damaged_inbox_ends_with_10_and_one_line(run: Run, tmp_path: Path) -> 
     home = device(tmp_path)
     fill(home, b"x")
     with closing(sqlite3.connect(home.inbox_file)) as connection, connection:
+        checksums.install(connection)
         connection.execute("UPDATE messages SET body = zeroblob(40)")
 
     code, _, err = run("inbox", "alice")

@@ -15,6 +15,7 @@ from patient import inbox
 from patient.inbox import Inbox, StoredMessage
 from shared.errors import StorageError
 from shared.protocol.events import MessageReceived
+from shared.storage import checksums
 from shared.storage.sealed import Sealer
 from shared.wire.messages import Envelope, Position, Stream, TargetKind
 
@@ -159,6 +160,7 @@ def test_a_body_that_was_moved_does_not_open(path: Path) -> None:
     """A body opens only in its own row."""
     using(path, lambda watched: watched.inbox.store(received(7), NOW))
     with closing(sqlite3.connect(path)) as connection, connection:
+        checksums.install(connection)
         connection.execute("UPDATE messages SET number = 8")
 
     with pytest.raises(StorageError, match=r"messages\.body"):
@@ -299,6 +301,7 @@ def test_a_damaged_kind_of_stream_is_named(path: Path) -> None:
     """Where positions are read at the start, and where the messages are shown."""
     using(path, lambda it: it.inbox.store(received(1), NOW))
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        checksums.install(db)
         db.execute("UPDATE positions SET kind = 7")
         db.execute("UPDATE messages SET kind = 7")
 
@@ -306,3 +309,35 @@ def test_a_damaged_kind_of_stream_is_named(path: Path) -> None:
         using(path, lambda it: None)
     with pytest.raises(StorageError, match="kind of row everyone is damaged"):
         inbox.read(path, SEALER)
+
+
+@pytest.mark.parametrize("change", ["positions SET last = last + 1", "messages SET received = 5"])
+def test_a_row_that_was_damaged_is_named(path: Path, change: str) -> None:
+    """A number is a number: only the row's checksum can tell, at the start and where the messages are shown."""
+    using(path, lambda it: it.inbox.store(received(1), NOW))
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA trusted_schema=ON")
+        db.create_function("row_checksum", -1, lambda *_: b"8 bytes.", deterministic=True)
+        db.execute(f"UPDATE {change}")
+
+    with pytest.raises(StorageError, match=f"a row of {change.split()[0]} is damaged"):
+        using(path, lambda it: None)
+    with pytest.raises(StorageError, match="is damaged"):
+        inbox.read(path, SEALER)
+
+
+def test_an_inbox_of_an_earlier_version_goes_on(path: Path) -> None:
+    """Its messages and positions get their checksums when it is opened next."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for script in inbox._MIGRATIONS[:2]:
+            db.executescript(script)
+        sealed = SEALER.seal("messages", "body", b"group:everyone/1", b"take two")
+        db.execute("INSERT INTO messages VALUES (1, 'everyone', 1, 1, 2, 0, ?)", (sealed,))
+        db.execute("INSERT INTO positions VALUES (1, 'everyone', 1, 0)")
+        db.execute("PRAGMA user_version = 2")
+    path.chmod(0o600)
+
+    watched = using(path, lambda it: it.inbox.store(received(2), NOW))
+
+    assert watched.numbers == [2]
+    assert [message.body for message in inbox.read(path, SEALER)] == [b"take two", b"take two"]
