@@ -78,9 +78,13 @@ class Caller:
 
     async def ask(self) -> None:
         """The handshake, up to AUTH_RESPONSE; the verifier is the next thing to say."""
+        await self.request()
+        self.response = await self.hear()
+
+    async def request(self) -> None:
+        """The handshake, up to AUTH_REQUEST; the doctor's verdict is the next thing to hear."""
         await self.say(self.peer.hello())
         await self.say(self.peer.request(await self.hear(), now()))
-        self.response = await self.hear()
 
     async def confirm(self, *positions: wire.Position) -> None:
         """The verifier, and where this patient stands."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-from doctor.answers import MessageAnswer, MessageOrder
+from doctor.answers import DepartureAnswer, MessageAnswer, MessageOrder
 from lab.evil.callers import device, now
 from lab.evil.misbehaviour import Accepted, Liar
 from lab.evil.peer import wire
@@ -128,6 +129,46 @@ async def _private(at: Reception, lie: bool) -> Seen:
     return Seen(None, "another patient was sent it" if sent else "")
 
 
+async def _replaced_speaks(at: Reception, lie: bool) -> Seen:
+    """A session that another one of the same patient has replaced goes on sending; it was told so, and is not read."""
+    who = await at.newcomer()
+    first = await at.logged_in(who)
+    report = wire.Report(now().to_bytes(16, "big"), 2, now(), b"from the session before")
+    spoken = first.peer.record(wire.REPORT, report)
+    if not lie:
+        await first.say(spoken)
+        await first.await_opcode(wire.REPORT_RECEIPT)
+    second = await at.logged_in(who)
+    await first.await_opcode(wire.DISCONNECT)
+    if lie:
+        await first.say(spoken)
+    await second.alive()
+    expected = [] if lie else ["from the session before"]
+    reports = await at.reports()
+    return Seen(None, "" if reports == expected else f"the doctor has {reports}, expected {expected}")
+
+
+async def _revoked_returns(at: Reception, lie: bool) -> Seen:
+    """A patient that the doctor revokes in the middle of a session says one thing more, and comes back."""
+    who = await at.newcomer()
+    first = await at.logged_in(who)
+    if lie:
+        path = f"/v1/patients/{at.name}/revoke"
+        await at.clinic.until_accepted(path, None, DepartureAnswer)
+        with suppress(OSError):  # the doctor has cut the connection, perhaps already
+            await first.say(
+                first.peer.record(wire.REPORT, wire.Report(bytes(16), 2, now(), b"one thing more"))
+            )
+    second = await at.dial(who)
+    if not lie:
+        await second.log_in()
+        return Seen(None)
+    await second.request()
+    told = await second.alert()
+    reports = await at.reports()
+    return Seen(told, f"the doctor has {reports}" if reports else "")
+
+
 async def _report_twice(at: Reception, lie: bool) -> Seen:
     """The same report in two sessions: it is receipted each time, and stored once."""
     who = await at.newcomer()
@@ -187,6 +228,20 @@ ROWS = (
         "asks from a position where it cannot be",
         Check.RECEIPT_ISSUED,
         _resend,
+    ),
+    LiveMisbehaviour(
+        "replaced-session-speaks",
+        Liar.PATIENT,
+        "goes on in a session that it has replaced",
+        None,
+        _replaced_speaks,
+    ),
+    LiveMisbehaviour(
+        "revoked-returns",
+        Liar.PATIENT,
+        "goes on and comes back after its revocation",
+        Check.NOT_REVOKED,
+        _revoked_returns,
     ),
     LiveMisbehaviour(
         "private-to-another", Liar.PATIENT, "asks for another's private message", None, _private

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.evil.lies import (
+    alerts,
     arrivals,
     broadcasts,
     elements,
@@ -29,6 +30,7 @@ MISBEHAVIOURS: tuple[Misbehaviour, ...] = (
     *arrivals.ROWS,
     *sessions.ROWS,
     *replies.ROWS,
+    *alerts.ROWS,
     *records.ROWS,
     *broadcasts.ROWS,
     *middle.ROWS,

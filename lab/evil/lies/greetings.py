@@ -116,4 +116,17 @@ ROWS = (
         fails(Check.PAYLOAD_CANONICAL),
         PatientLies(hello_payload=lambda p: p[:2] + b"\xd9\x20" + b"n" * 32 + p[36:]),
     ),
+    lie(
+        "empty-message",
+        "sends a KEY_EXCHANGE of no bytes",
+        fails(Check.PAYLOAD_CANONICAL),
+        PatientLies(hello_payload=lambda p: b""),
+        liar=Liar.STRANGER,
+    ),
+    lie(
+        "short-nonce",
+        "sends a nonce of 31 bytes",
+        fails(Check.PAYLOAD_CANONICAL),
+        PatientLies(hello=lambda m: m._replace(nonce=m.nonce[1:])),
+    ),
 )

@@ -140,4 +140,10 @@ ROWS = (
         _false_alert,
         Liar.MIDDLE,
     ),
+    record(
+        "alert-sealed-twice",
+        "sends, in a record, an alert that says it is sealed",
+        fails(Check.PAYLOAD_CANONICAL),
+        lambda peer, side, epoch, lie: peer.record(wire.ALERT, wire.Alert(0 if lie else 5, 5, b"")),
+    ),
 )

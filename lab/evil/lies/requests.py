@@ -120,6 +120,42 @@ REQUESTS = (
         PatientLies(proof_bytes=lambda proof: bytes([proof[0] + 1]) + proof[1:] + b"\xc0"),
     ),
     lie(
+        "name-in-capitals",
+        "claims an id with a capital letter",
+        fails(Check.PAYLOAD_CANONICAL),
+        claiming(patient_id="Mallory"),
+    ),
+    lie(
+        "name-with-a-line-end",
+        "claims its id with a line's end behind it",
+        fails(Check.PAYLOAD_CANONICAL),
+        claiming(patient_id="mallory\n"),
+    ),
+    lie(
+        "name-too-long",
+        "claims an id of 65 characters",
+        fails(Check.PAYLOAD_CANONICAL),
+        claiming(patient_id="m" * 65),
+    ),
+    lie(
+        "time-beyond-time",
+        "claims the time 2⁶³",
+        fails(Check.PAYLOAD_CANONICAL),
+        claiming(timestamp=1 << 63),
+    ),
+    lie(
+        "short-session-key",
+        "brings a session key of 31 bytes",
+        fails(Check.PAYLOAD_CANONICAL),
+        claiming(session_key=bytes(31)),
+    ),
+    lie(
+        "request-false-length",
+        "says in its padding that there is more than there is",
+        fails(Check.REQUEST_OPENS),
+        PatientLies(request_padding=lambda padded: b"\xff\xff\xff\xff" + padded[4:]),
+    ),
+    lie(
         "wrong-doctor",
         "claims to talk to another doctor",
         fails(Check.REQUEST_DOCTOR),

@@ -168,6 +168,18 @@ ROWS = (
         _relabelled,
     ),
     record(
+        "goodbye-without-reason",
+        "signs off for a reason that does not exist",
+        fails(Check.PAYLOAD_CANONICAL),
+        lambda peer, side, lie: peer.record(wire.DISCONNECT, wire.Disconnect(6 if lie else 1)),
+    ),
+    record(
+        "alert-of-no-kind",
+        "sends an alert with a code that does not exist",
+        fails(Check.PAYLOAD_CANONICAL),
+        lambda peer, side, lie: peer.record(wire.ALERT, wire.Alert(99 if lie else 5, 5, b"")),
+    ),
+    record(
         "report-too-large",
         "reports 32,769 bytes",
         fails(Check.PAYLOAD_CANONICAL),
