@@ -191,6 +191,8 @@ class Device:
         patient_id: None: the derived id of a fleet patient.
     """
 
+    kind: type[PatientConnection] = PatientConnection
+
     def __init__(
         self,
         invitation: Invitation,
@@ -226,22 +228,22 @@ class Device:
         envelope_key = self.invitation.doctor_key(Algorithm.ECDSA_P256)
         assert envelope_key is not None
         reader = Reader(self.patient_id, self.fingerprint, self.invitation.doctor_id, envelope_key)
-        return PatientConnection(
+        return self.kind(
             self.identity(), reader, self.positions, clock(), secrets.token_bytes, hello=self.hello
         )
 
     async def connect(self, port: int) -> TappedStream:
         """Open a connection to the doctor; what comes of it, the events tell."""
         loop = asyncio.get_running_loop()
-
-        def make() -> TappedStream:
-            stream = TappedStream(
-                self.connection(), lambda events: self._on_events(stream, events), self._on_closed
-            )
-            return stream
-
-        _, self.stream = await loop.create_connection(make, "127.0.0.1", port)
+        _, self.stream = await loop.create_connection(self.open_stream, "127.0.0.1", port)
         return self.stream
+
+    def open_stream(self) -> TappedStream:
+        """A stream with a new connection on it, for whatever transport it is given."""
+        stream = TappedStream(
+            self.connection(), lambda events: self._on_events(stream, events), self._on_closed
+        )
+        return stream
 
     def _on_events(self, stream: TappedStream, events: list[Event]) -> None:
         self.events += events
