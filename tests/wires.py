@@ -10,11 +10,18 @@ import asyncio
 from typing import Any
 
 
+class NoSocket:
+    """Where a kernel's socket would be: takes every option."""
+
+    def setsockopt(self, *option: object) -> None:
+        """There is no kernel to tell."""
+
+
 class End(asyncio.Transport):
     """One end of a wire."""
 
     def __init__(self, protocol: asyncio.Protocol, name: str) -> None:
-        super().__init__(extra={"peername": (name, 1)})
+        super().__init__(extra={"peername": (name, 1), "socket": NoSocket()})
         self.protocol = protocol
         self.peer: End | None = None
         self.written = b""
