@@ -229,4 +229,8 @@ CREATE INDEX memberships_of_patient ON memberships (patient_id);
 CREATE INDEX reports_by_arrival ON reports (patient_id, received);
 """
 
-MIGRATIONS = (FIRST, SECOND, THIRD, FOURTH, FIFTH)
+SIXTH = """
+CREATE INDEX messages_with_body ON messages (created) WHERE body IS NOT NULL;
+"""
+
+MIGRATIONS = (FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH)

@@ -23,9 +23,10 @@ from doctor.house import House
 from doctor.ledger import Ledger
 from doctor.receipts import Acknowledgement, Receipts
 from doctor.reports import Reports
+from doctor.retention import Retention
 from doctor.roster import Roster
 from doctor.settings import DoctorSettings
-from doctor.stores import Stores, open_stores
+from doctor.stores import DATABASE_FILE, Stores, open_stores
 from doctor.visits import Visit
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
@@ -122,6 +123,7 @@ class Gateway:
             tasks.create_task(_every(2.0, self._complete_journal))
             tasks.create_task(_every(1.0, lambda: _roll_old_epochs(fanout, epoch_interval)))
             tasks.create_task(_every(60.0, self._erase_expired))
+            tasks.create_task(self._retain())
             tasks.create_task(_every(60.0, self._retire_unseen))
             tasks.create_task(_every(HEAD_INTERVAL, self._export_head))
 
@@ -129,6 +131,18 @@ class Gateway:
         now = clock().wall
         self._submit(lambda db: enrolment.erase_expired(db, now), "expired invitations not erased")
         self._submit(lambda db: answers.forget_older(db, now - 7 * outbox.DAY), "old answers not erased")
+
+    async def _retain(self) -> None:
+        keep = round(self._settings.retention_hours * enrolment.HOUR)
+        database = Path(self._settings.state_dir) / DATABASE_FILE
+        retention = Retention(self._house.writer, database, keep)
+        while True:
+            await asyncio.sleep(60.0)
+            if self._stores.restoration.pending is None:
+                try:
+                    await retention.apply(clock().wall)
+                except StorageError as error:
+                    _log.error("bodies not erased", cause=str(error))
 
     def _complete_journal(self) -> None:
         """Write what the journal's disk refused before; any commit does it."""

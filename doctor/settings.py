@@ -71,6 +71,8 @@ class DoctorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     # Lifetimes: of an invitation for one patient, of a message that nobody fetches.
     invitation_hours: Hours = 24.0
     message_hours: Hours = 24.0
+    # How long the body of a message stays on the disk; never less than until it expires.
+    retention_hours: Hours = 720.0
     # How many patients one fleet invitation admits.
     fleet_uses: Count = 10_000
     # A fleet patient not seen for so many days is retired; 0: never.

@@ -1,0 +1,66 @@
+"""Bodies do not rest on the disk for ever: when a message can be asked for no longer and its time is over, its body is erased.
+
+Law: what is erased is the body alone. Envelope, signature and random bytes stay, since the chain of numbers goes on through them, and
+so does what became of the message for whom. A message that has not expired keeps its body whatever its age: a device may
+still lack it. Once it has expired it is final for every recipient, and who asks for it gets it without the body in any case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+from doctor import audit
+from doctor.audit import Action
+from shared.logs import get_logger
+from shared.storage.sqlite import Writer, checkpoint
+
+_log = get_logger("retention")
+
+BATCH = 1000  # bodies in one transaction: orders wait for no more
+
+
+class Retention:
+    """Erases what is old enough.
+
+    Args:
+        writer: the database's writer. It overwrites what it erases (`secure_delete`).
+        path: the database.
+        keep: how long a body stays after its message was accepted, in milliseconds.
+    """
+
+    def __init__(self, writer: Writer, path: Path, keep: int) -> None:
+        self._writer = writer
+        self._path = path
+        self._keep = keep
+        self._in_log = False  # SQLite's log may still hold what was erased
+
+    async def apply(self, now: int) -> int:
+        """Erase, and then empty SQLite's log, which holds the pages as they were; returns how many bodies were erased.
+
+        Where a reader holds the log back, it is emptied with a later call.
+
+        Raises:
+            StorageError: the disk refused; what was not erased is erased with a later call.
+        """
+        erased = 0
+        while count := await self._writer.submit(lambda db: erase_bodies(db, now - self._keep, now)):
+            erased += count
+            self._in_log = True
+        if self._in_log:
+            self._in_log = not await asyncio.to_thread(checkpoint, self._path)
+            _log.info("bodies erased", count=erased, pending=int(self._in_log))
+        return erased
+
+
+def erase_bodies(db: sqlite3.Connection, limit: int, now: int) -> int:
+    """Erase up to `BATCH` bodies of messages accepted before `limit` that have expired by `now`, inside the caller's transaction."""
+    count = db.execute(
+        "UPDATE messages SET body = NULL WHERE (stream, number) IN (SELECT stream, number FROM messages"
+        " WHERE body IS NOT NULL AND created < ? AND expires < ? ORDER BY created LIMIT ?)",
+        (limit, now, BATCH),
+    ).rowcount
+    if count:
+        audit.append(db, now, "gateway", Action.BODIES_ERASED, "messages", f"{count} accepted before {limit}")
+    return count
