@@ -10,6 +10,7 @@ import hmac
 import os
 import secrets
 import socket
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, TypeAlias
@@ -263,6 +264,7 @@ def create_app(gateway: Gateway, token: str) -> Litestar:
             Unconfirmed: _refuse_unconfirmed,
             UserError: _refuse_user_error,
             StorageError: _refuse_storage_error,
+            sqlite3.Error: _refuse_storage_error,
             HTTPException: _refuse_http_error,
             500: _confess_bug,
         },
@@ -287,7 +289,9 @@ def _refuse_unconfirmed(_: Request[None, None, State], error: Unconfirmed) -> Re
     return Response(Problem(f"Not accepted: {error}", "restored"), status_code=503)
 
 
-def _refuse_storage_error(_: Request[None, None, State], error: StorageError) -> Response[Problem]:
+def _refuse_storage_error(
+    _: Request[None, None, State], error: StorageError | sqlite3.Error
+) -> Response[Problem]:
     _log.error("not accepted", cause=str(error))
     return Response(Problem(f"Not accepted: {error}", "storage"), status_code=503)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -287,6 +288,41 @@ async def test_a_disk_that_refuses_is_a_clear_not_accepted(tmp_path: Path) -> No
         assert (status, problem["code"]) == (503, "storage")
         assert problem["error"].startswith("Not accepted: ")
         assert it.doctor.audited(Action.BROADCAST_ACCEPTED) == []
+
+
+@on_a_loop
+async def test_a_question_whose_answer_the_disk_does_not_give_up_is_no_bug_of_ours(tmp_path: Path) -> None:
+    """503 as for an order, and an answer when the disk reads again."""
+    async with serving(tmp_path) as it:
+        it.doctor.reader.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
+        status, problem = await it.ask("GET", "/v1/patients")
+        it.doctor.reader.set_authorizer(None)
+
+        assert (status, problem["code"]) == (503, "storage")
+        assert await it.ask("GET", "/v1/patients") == (200, [])
+
+
+@on_a_loop
+async def test_a_restored_database_is_a_clear_not_accepted(tmp_path: Path) -> None:
+    """503 with a code of its own; not ready; questions are answered; one order makes it right."""
+    async with running(tmp_path):
+        pass
+    copy = (tmp_path / "state" / "doctor.db").read_bytes()
+    async with running(tmp_path) as doctor:
+        await doctor.broadcast("lost")
+    (tmp_path / "state" / "doctor.db").write_bytes(copy)
+    async with serving(tmp_path) as it:
+        status, problem = await it.ask("POST", "/v1/broadcasts", {"text": "x"})
+        assert (status, problem["code"]) == (503, "restored")
+        assert "telemed-doctor confirm-restore" in problem["error"]
+        assert (await it.ask("GET", "/readyz"))[0] == 503
+        status, state = await it.ask("GET", "/v1/restore")
+        assert (status, state["confirmed"]) == (200, False)
+
+        status, state = await it.ask("POST", "/v1/restore/confirm", key="k")
+        assert (status, state["confirmed"]) == (201, True)
+        assert (await it.ask("POST", "/v1/broadcasts", {"text": "x"}))[0] == 201
+        assert (await it.ask("GET", "/readyz"))[0] == 200
 
 
 # Refusals
