@@ -24,6 +24,7 @@ from patient.exit_codes import ExitCode, Refusal
 from shared.crypto.secret import Random
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
+from shared.storage import checksums
 from shared.storage.group_commit import advice
 from shared.storage.schema import has_tables
 from shared.storage.sealed import Sealer
@@ -46,7 +47,8 @@ _MIGRATIONS = (
         kind INTEGER NOT NULL,
         created INTEGER NOT NULL,
         kept INTEGER, -- since when the doctor has it, by this device's clock; NULL: it waits
-        body BLOB NOT NULL -- sealed
+        body BLOB NOT NULL, -- sealed
+        checksum BLOB GENERATED ALWAYS AS (row_checksum(place, report_id, kind, created, kept, body)) STORED
     ) STRICT;
     CREATE INDEX reports_waiting ON reports (place) WHERE kept IS NULL;
     """,
@@ -188,6 +190,7 @@ def read(path: Path, sealer: Sealer) -> list[WrittenReport]:
         return []
     with contextlib.closing(open_reader(path)) as connection:
         try:
+            checksums.verify(connection)
             rows = connection.execute(_ALL).fetchall() if has_tables(connection) else []
         except sqlite3.Error as error:
             raise StorageError(f"{path} cannot be read: {error}{advice(error)}") from error

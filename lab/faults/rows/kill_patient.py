@@ -71,7 +71,7 @@ class _Kills:
             self._said += 1
             text = f"message {self._said} " + "x" * self._dice.randint(0, 200)
             try:
-                if self._said % 5 == 0:
+                if self._said % 5 == 0 and self._active:  # all may be about to be retired
                     await self._stage.tell(self._dice.choice(self._active), text)
                 else:
                     await self._stage.say(text)

@@ -270,6 +270,14 @@ def test_bodies_rest_sealed(path: Path) -> None:
     using(path, work)
 
 
+def damage(path: Path, change: str) -> None:
+    """Change a row as a disk does, without its checksum."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA trusted_schema=ON")
+        db.create_function("row_checksum", -1, lambda *_: b"8 bytes.", deterministic=True)
+        db.execute(f"UPDATE reports SET {change}")
+
+
 def test_a_damaged_report_is_named_and_does_not_hold_up_the_others(
     path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -277,18 +285,29 @@ def test_a_damaged_report_is_named_and_does_not_hold_up_the_others(
 
     async def work(box: Outbox) -> None:
         await write(box, b"one", b"two", b"three", b"four", b"five")
-        with closing(sqlite3.connect(path)) as connection, connection:
-            connection.execute("UPDATE reports SET body = zeroblob(40) WHERE place = 1")
-            connection.execute("UPDATE reports SET kind = 70000 WHERE place = 2")
-            connection.execute("UPDATE reports SET created = -created WHERE place = 3")
-            connection.execute("UPDATE reports SET report_id = x'00' WHERE place = 4")
+        damage(path, "body = zeroblob(40) WHERE place = 1")
+        damage(path, "kind = 70000 WHERE place = 2")
+        damage(path, "created = -created WHERE place = 3")
+        damage(path, "report_id = x'00' WHERE place = 4")
         assert bodies(box.waiting(0, 1)) == [b"five"]
 
     using(path, work)
 
     assert capfd.readouterr().err.count("report not sent") == 4
-    with pytest.raises(StorageError, match=r"reports\.body of row .* does not open"):
+    with pytest.raises(StorageError, match="a row of reports is damaged"):
         outbox.read(path, SEALER)
+
+
+def test_a_report_that_was_not_sealed_here_is_not_shown(path: Path) -> None:
+    """Whoever changes the file on purpose can make its checksums, and not its seals."""
+
+    async def work(box: Outbox) -> None:
+        await write(box, b"one")
+
+    using(path, work)
+
+    with pytest.raises(StorageError, match=r"reports\.body of row .* does not open"):
+        outbox.read(path, Sealer(b"k" * 32, os.urandom))
 
 
 def test_a_foreign_database_is_an_error_that_names_it(path: Path) -> None:
