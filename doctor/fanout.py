@@ -1,5 +1,5 @@
-"""Streams at work: epochs begin, and messages go out to every cursor. Who was away is caught up in `doctor.catching_up`,
-and so is each patient's own stream, which has neither epoch nor log.
+"""Streams at work: epochs begin, and messages go into their group's log, from which `doctor.log_writer` writes them to every cursor.
+Who was away is caught up in `doctor.catching_up`, and so is each patient's own stream, which has neither epoch nor log.
 
 Everything here runs on the event loop and in commit order: what is published after a leave is sealed under a key that the
 leaver never held, because the leave's epoch marker stands in the log before it. The methods are called from the writer's
@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from doctor import streams
 from doctor.catching_up import CatchUp
+from doctor.log_writer import LogWriter
 from doctor.outbox import Accepted, Outbox
 from doctor.sessions import Attachment, Group, Session
 from doctor.streams import Join, Leave, Membership
@@ -26,7 +27,6 @@ from shared.wire.opcodes import DisconnectReason
 
 JOIN_WINDOW = 0.1  # seconds; joins within it share one epoch
 LONGEST_JOIN_WINDOW = 2.0  # whatever the last distribution took: who joins has ten seconds for its handshake
-GROUP_KEYS_A_TURN = 256
 
 _log = get_logger("fanout")
 
@@ -60,10 +60,9 @@ class Fanout:
         self._random = random
         self._on_epoch = on_epoch
         self._floor = floor
-        self._behind: set[Attachment] = set()
+        self.log_writer = LogWriter(self.groups)
         self.troubles = Troubles()
-        self.catch_up = CatchUp(outbox, reader, self.last, self._attach, self.troubles)
-        self._pass_due = False
+        self.catch_up = CatchUp(outbox, reader, self.last, self._caught_up, self.troubles)
 
     def load(self) -> None:
         """Read groups and members, and begin an epoch in each: no key outlives a restart."""
@@ -119,7 +118,7 @@ class Fanout:
             session = self.sessions.get(leave.patient_id)
             attachment = session.attachments.get(leave.stream) if session else None
             if attachment is not None and attachment.member:
-                self._detach(attachment)
+                self.log_writer.detach(attachment)
                 attachment.end_membership(leave.until)
                 self.catch_up.soon(attachment)
         for leave in left:
@@ -138,8 +137,7 @@ class Fanout:
             frame = group.epoch.seal(group.sequence, accepted.message)
             group.sequence += 1
             group.log.append(frame, accepted.number)
-            self._behind |= group.attached
-            self._want_pass()
+            self.log_writer.write_soon(group.attached)
 
     def _publish_private(self, accepted: Accepted) -> None:
         self.last[accepted.stream] = accepted.number
@@ -168,7 +166,7 @@ class Fanout:
         if self.sessions.get(session.patient_id) is session:
             del self.sessions[session.patient_id]
         for attachment in session.attachments.values():
-            self._detach(attachment)
+            self.log_writer.detach(attachment)
 
     def begin_delivery(self, session: Session, reported: dict[Stream, int]) -> None:
         """The patient has said where it stands: send what it missed, then attach it.
@@ -206,9 +204,7 @@ class Fanout:
         """The patient's socket takes more again."""
         for attachment in list(session.attachments.values()):
             self.catch_up.soon(attachment)
-            if attachment.cursor is not None:
-                self._behind.add(attachment)
-        self._want_pass()
+        self.log_writer.write_soon(session.attachments.values())
 
     def send_unreceipted_again(self) -> None:
         """Called now and then: see `CatchUp`."""
@@ -246,77 +242,13 @@ class Fanout:
         self._on_epoch(group.name, number, len(roster))
         if group.attached:
             group.log.mark(group.epoch)
-            self._behind |= group.attached
-            self._want_pass()
+            self.log_writer.write_soon(group.attached)
         stream = streams.of_group(group.name)
         for member in group.roster:
             session = self.sessions.get(member)
             if session is not None and session.positioned and stream in session.attachments:
                 self.catch_up.soon(session.attachments[stream])
 
-    def _attach(self, attachment: Attachment, start: int) -> None:
-        if attachment.private:
-            return
-        session, group = attachment.session, self.groups[attachment.stream.name]
-        if group.epoch is None or session.patient_id not in group.roster:
-            return  # its epoch is about to begin, and will attach it
-        attachment.cursor = group.log.end
-        group.attached.add(attachment)
-        self._send_group_key(attachment, group.epoch, start)
-
-    def _detach(self, attachment: Attachment) -> None:
-        if attachment.cursor is not None:
-            attachment.cursor = None
-            self.groups[attachment.stream.name].attached.discard(attachment)
-            self._behind.discard(attachment)
-
-    def _send_group_key(self, attachment: Attachment, epoch: Epoch, start: int) -> None:
-        attachment.session.connection.send_group_key(epoch, start)
-        attachment.session.stream.flush()
-        attachment.held_epoch = epoch.number
-
-    def _want_pass(self) -> None:
-        if not self._pass_due and self._behind:
-            self._pass_due = True
-            asyncio.get_running_loop().call_soon(self._write_pass)
-
-    def _write_pass(self) -> None:
-        """One turn: every cursor that lags and whose socket takes more gets the same next slice of its log."""
-        self._pass_due = False
-        started = clock()
-        keys_left = GROUP_KEYS_A_TURN
-        for attachment in list(self._behind):
-            keys_left = self._write_to(attachment, keys_left, started.elapsed)
-        if any(attachment.session.writable for attachment in self._behind):
-            self._want_pass()
-
-    def _write_to(self, attachment: Attachment, keys_left: int, elapsed: int) -> int:
-        session, group = attachment.session, self.groups[attachment.stream.name]
-        while attachment.cursor is not None and session.writable:
-            if attachment.cursor < group.log.base:
-                self._cut_lagging(attachment)
-                break
-            entry = group.log.at(attachment.cursor)
-            if entry is None:
-                self._behind.discard(attachment)
-                break
-            if isinstance(entry, Epoch):
-                if keys_left == 0:
-                    break
-                keys_left -= 1
-                attachment.cursor += 1
-                self._send_group_key(attachment, entry, attachment.intervals[-1][0])
-                if entry is group.epoch:
-                    group.distribution = (clock().elapsed - group.began) / 1000
-            else:
-                session.stream.write(entry.frames)
-                attachment.cursor = entry.end
-                attachment.note_written(entry.last, elapsed)
-        if attachment.cursor is None or not session.live:
-            self._behind.discard(attachment)
-        return keys_left
-
-    def _cut_lagging(self, attachment: Attachment) -> None:
-        """It fell behind the log's retention: it comes back and catches up message by message."""
-        attachment.session.disconnect(DisconnectReason.LAGGING)
-        self._detach(attachment)
+    def _caught_up(self, attachment: Attachment, start: int) -> None:
+        if not attachment.private:
+            self.log_writer.attach(attachment, start)

@@ -6,7 +6,7 @@ import asyncio
 import signal
 from typing import Any
 
-from doctor.api import create_server
+from doctor.api_server import create_server
 from doctor.gateway import open_gateway
 from doctor.settings import DoctorSettings
 

@@ -113,14 +113,14 @@ DOCTOR = (
     Failpoint("send.publish", "doctor.fanout:Fanout.publish", BEFORE, _M, most=15),
     Failpoint("send.sealed", "shared.protocol.epochs:Epoch.seal", AFTER, _M, most=15),
     Failpoint("send.published", "doctor.fanout:Fanout.publish", AFTER, _M, most=15),
-    Failpoint("send.write-pass", "doctor.fanout:Fanout._write_pass", BEFORE, _M, most=15),
-    Failpoint("send.half-a-pass", "doctor.fanout:Fanout._write_to", AFTER, _M, most=7),
+    Failpoint("send.write-pass", "doctor.log_writer:LogWriter.write_pass", BEFORE, _M, most=15),
+    Failpoint("send.half-a-pass", "doctor.log_writer:LogWriter._write_to", AFTER, _M, most=7),
     Failpoint("send.stream-write", "shared.net.stream:Stream.write", BEFORE, _M, most=15),
     Failpoint("send.stream-written", "shared.net.stream:Stream.write", AFTER, _M, most=15),
     # It is caught up
     Failpoint("catch-up.loaded", "doctor.outbox:Outbox.load", AFTER, _A, most=8),
     Failpoint("catch-up.half-a-batch", "doctor.sessions:Attachment.note_written", AFTER, _A, most=8),
-    Failpoint("catch-up.attached", "doctor.fanout:Fanout._attach", AFTER, _A, most=8),
+    Failpoint("catch-up.attached", "doctor.log_writer:LogWriter.attach", AFTER, _A, most=8),
     # It is receipted
     Failpoint("receipt.taken", "doctor.receipts:Receipts.record", BEFORE, _M, most=15),
     Failpoint("receipt.in-transaction", "doctor.receipts:commit", AFTER, _M, most=15),
@@ -132,7 +132,7 @@ DOCTOR = (
     # An epoch begins
     Failpoint("epoch.due", "doctor.fanout:Fanout.next_epoch", BEFORE, _G, most=2),
     Failpoint("epoch.begun", "doctor.fanout:Fanout.next_epoch", AFTER, _G, most=2),
-    Failpoint("epoch.group-key", "doctor.fanout:Fanout._send_group_key", AFTER, _G, most=30),
+    Failpoint("epoch.group-key", "doctor.log_writer:LogWriter._send_group_key", AFTER, _G, most=30),
     Failpoint("epoch.in-transaction", "doctor.gateway:_keep_epoch", BEFORE, _G, most=2),
     Failpoint("epoch.kept", COMMIT, AFTER, _G, behind="doctor.gateway:_keep_epoch", most=2),
     # A patient joins

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from doctor import api, commands
+from doctor import api, api_server, commands
 from doctor.audit import Action
 from doctor.settings import SOCKET_NAME, TOKEN_NAME, api_directory
 from shared.errors import UserError
@@ -427,7 +427,7 @@ async def test_a_bug_is_logged_and_not_told(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_token_is_fresh_at_every_start_and_private(tmp_path: Path) -> None:
     """0600 in a 0700 directory; the old one is worthless."""
-    first, second = api.write_token(str(tmp_path)), api.write_token(str(tmp_path))
+    first, second = api_server.write_token(str(tmp_path)), api_server.write_token(str(tmp_path))
 
     directory = api_directory(str(tmp_path))
     assert first != second
@@ -445,7 +445,7 @@ async def test_a_path_that_is_too_long_for_a_socket_is_named(tmp_path: Path) -> 
         with pytest.raises(
             UserError, match=r"state_dir: .*doctor\.sock has \d+ bytes, a socket's path has at most 107"
         ):
-            api.create_server(doctor.gateway, str(state))
+            api_server.create_server(doctor.gateway, str(state))
         assert not state.exists()
 
 
@@ -454,7 +454,7 @@ async def test_the_server_answers_on_its_socket_and_stops(short_dir: Path) -> No
     """Over a real Unix socket, in a directory that nobody else may enter."""
     async with running(short_dir) as doctor:
         state = str(short_dir / "state")
-        server = api.create_server(doctor.gateway, state)
+        server = api_server.create_server(doctor.gateway, state)
         serving = asyncio.create_task(server.serve())
         await LOG.until("api ready")
         path = api_directory(state) / SOCKET_NAME

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from doctor import broadcast_log, catching_up, fanout, healing, streams
+from doctor import broadcast_log, catching_up, fanout, healing, log_writer, streams
 from doctor.audit import Action
 from doctor.catching_up import RECEIPT_PATIENCE
 from shared.protocol.connection import HANDSHAKE_DEADLINE
@@ -579,7 +579,7 @@ async def test_a_removed_member_is_sent_again_what_it_did_not_receipt(tmp_path: 
 @on_a_loop
 async def test_keys_go_out_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most so many in one turn of the loop; all in the end."""
-    monkeypatch.setattr(fanout, "GROUP_KEYS_A_TURN", 2)
+    monkeypatch.setattr(log_writer, "GROUP_KEYS_A_TURN", 2)
     async with running(tmp_path) as doctor:
         devices = [await doctor.device(f"p{number}") for number in range(5)]
         for device in devices:
@@ -589,7 +589,7 @@ async def test_keys_go_out_in_portions(tmp_path: Path, monkeypatch: pytest.Monke
 
         doctor.fanout.next_epoch(group)
         for _ in range(3):
-            doctor.fanout._write_pass()
+            doctor.fanout.log_writer.write_pass()
             held.append(sum(a.held_epoch == group.epoch_number for a in group.attached))
 
         assert held == [2, 4, 5]
