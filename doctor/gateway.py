@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from doctor import answers, audit, enrolment, heads, outbox, restoration, slow_readers
+from doctor import answers, audit, descriptors, enrolment, heads, outbox, restoration, slow_readers
 from doctor.answers import Origin
 from doctor.audit import Action
 from doctor.commands import Commands
@@ -245,7 +245,7 @@ def _assemble(settings: DoctorSettings, stores: Stores) -> Gateway:
     fanout = Fanout(doctor_id, messages, reader, random, keep_epoch, stores.floor)
     fanout.load()
     window = round(settings.clock_window_s * SECOND)
-    door = DoorKeeper(settings.half_open_limit, settings.half_open_per_address)
+    door = DoorKeeper(*descriptors.places_at_the_door(settings, descriptors.take_all()))
     practice = Practice(
         doctor_id=doctor_id,
         signing_keys=keys.signing,
