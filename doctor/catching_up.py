@@ -2,13 +2,15 @@
 
 Law: nothing outside the intervals that are owed is ever sent, and nothing is read from the disk inside a commit's effect, since
 a disk may refuse. A session whose messages cannot be read is cut; no other is touched. One step sends no more than a slice, and the
-next one waits until the socket takes more: so little is ever queued for a connection.
+next one waits until the socket takes more: so little is ever queued for a connection. And all steps together take no more of a turn
+of the loop than `TURN`: a thousand patients that come back at once must not keep the door, or each other's handshakes, waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Mapping
 
 from doctor.broadcast_log import SLICE_BYTES
@@ -21,6 +23,7 @@ from shared.net.stream import clock
 from shared.wire.messages import SignedMessage, Stream
 
 BATCH = 64
+TURN = 10  # ms of one turn of the loop
 RECEIPT_PATIENCE = 10_000  # ms; what is unreceipted for so long is sent again
 
 _log = get_logger("fanout")
@@ -50,10 +53,30 @@ class CatchUp:
         self._last = last
         self._attach = attach
         self._troubles = troubles
+        self._due: deque[Attachment] = deque()
 
     def soon(self, attachment: Attachment) -> None:
-        """Go on in the loop's next turn."""
-        asyncio.get_running_loop().call_soon(self.advance, attachment)
+        """Go on in the loop's next turn, or as soon as those that came before have had theirs."""
+        self._due.append(attachment)
+        if len(self._due) == 1:
+            asyncio.get_running_loop().call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        began = clock().elapsed
+        try:
+            for _ in range(len(self._due)):
+                self._take_step()
+                if clock().elapsed - began >= TURN:
+                    break
+        finally:
+            if self._due:
+                asyncio.get_running_loop().call_soon(self._take_turn)
+
+    def _take_step(self) -> None:
+        try:
+            self.advance(self._due[0])
+        finally:
+            self._due.popleft()  # not before its step: what that asks for comes behind the others, in another turn
 
     def advance(self, attachment: Attachment) -> None:
         """Take the next step: a batch of what is sent again, a batch of missed messages, or attaching at the log's end,
@@ -74,7 +97,7 @@ class CatchUp:
         if interval is None or max(position, interval[0]) >= attachment.written:
             return False
         attachment.again_from = position
-        self.advance(attachment)
+        self.soon(attachment)
         return True
 
     def send_unreceipted_again(self, session: Session) -> None:

@@ -15,10 +15,11 @@ from shared.crypto.signatures import Algorithm, fingerprint
 from shared.crypto.suites import DEFAULT_SUITE
 from shared.net.stream import Stream, clock
 from shared.protocol.envelopes import Positions, Reader
-from shared.protocol.events import Confirmed, Event, RetryAsked
+from shared.protocol.events import Confirmed, Event, MessageReceived, RetryAsked
 from shared.protocol.invitations import derived_id, from_text
 from shared.protocol.patient_connection import PatientConnection
 from shared.protocol.patient_handshake import Enrolment, Hello, Identity
+from shared.wire.messages import Position
 from shared.wire.opcodes import DisconnectReason
 
 PATIENCE = 15.0  # seconds for one visit
@@ -114,13 +115,22 @@ class Visit:
         self.over = asyncio.Event()
 
     def take(self, events: Sequence[Event]) -> None:
-        """Look for the two events that matter here."""
+        """Look for the events that matter here."""
         for event in events:
             if isinstance(event, RetryAsked):
                 self.retry = event.hello
             elif isinstance(event, Confirmed):
                 self.confirmed = True
                 self.settled.set()
+            elif isinstance(event, MessageReceived):
+                self._acknowledge(event)
+
+    def _acknowledge(self, message: MessageReceived) -> None:
+        """As a device does; otherwise the doctor would send it again and again."""
+        stream, envelope = self.stream, message.envelope
+        if stream is not None and not stream.connection.ended:
+            stream.connection.acknowledge([Position(envelope.stream, envelope.number, [])])
+            asyncio.get_running_loop().call_soon(stream.flush)
 
     def end(self) -> None:
         """The connection is gone."""
