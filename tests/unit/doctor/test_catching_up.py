@@ -64,12 +64,14 @@ async def test_a_step_that_fails_holds_up_nobody(tmp_path: Path, monkeypatch: py
         advance, failed = CatchUp.advance, list[Attachment]()
 
         def breaking(self: CatchUp, attachment: Attachment) -> None:
+            loop.call_soon(BELL.ring)  # behind the turn
             if not failed:
                 failed.append(attachment)
                 raise ZeroDivisionError
             advance(self, attachment)
 
-        loop, told = asyncio.get_running_loop(), list[BaseException]()
+        loop = asyncio.get_running_loop()
+        told = list[BaseException]()
         loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
         monkeypatch.setattr(CatchUp, "advance", breaking)
         for device in devices:
@@ -77,7 +79,6 @@ async def test_a_step_that_fails_holds_up_nobody(tmp_path: Path, monkeypatch: py
             attachment.written = 0
             attachment.cursor = None
             doctor.fanout.catch_up.soon(attachment)
-        while doctor.fanout.catch_up._due:
-            await asyncio.sleep(0)
+        await BELL.until(lambda: not doctor.fanout.catch_up._due)
 
         assert [type(error) for error in told] == [ZeroDivisionError]
