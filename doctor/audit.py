@@ -97,9 +97,14 @@ def verify(db: sqlite3.Connection, directory: Path, public_key: bytes, algorithm
     """
     hashes, bad = _recompute(db)
     entries = len(hashes) - 1
-    if bad is not None:
-        return Verdict(entries, 0, entries + 1, bad)
-    return _hold_heads(heads.read(directory), hashes, heads.verifier(public_key, algorithm))
+    is_ours = heads.verifier(public_key, algorithm)
+    if bad is None:
+        return _hold_heads(heads.read(directory), hashes, is_ours)
+    with contextlib.suppress(StorageError):  # a damaged heads file is not what is told first
+        held = _hold_heads(heads.read(directory), hashes, is_ours)
+        if held.first_bad is not None and held.first_bad <= entries:
+            return held  # a head contradicts an entry before the first that does not follow
+    return Verdict(entries, 0, entries + 1, bad)
 
 
 def verify_chain(db: sqlite3.Connection) -> str | None:
@@ -139,11 +144,13 @@ def _recompute(db: sqlite3.Connection) -> tuple[list[str], str | None]:
 def _hold_heads(lines: list[Head], hashes: list[str], is_ours: Callable[[Head], bool]) -> Verdict:
     """Judge the heads in the order in which they were written, without those that a confirmed restore has voided."""
     entries, events = len(hashes) - 1, []
-    void = heads.voided(lines)
+    void, displaced = heads.voided(lines), heads.out_of_place(lines)
     for position, head in enumerate(lines):
         reason = None
         if not is_ours(head):
             reason = f"the signed head for entry {head.sequence} is not the doctor's"
+        elif position == displaced:
+            reason = f"line {position + 1} of the signed heads was written as line {head.place}: one before it was taken out, or moved"
         elif head.base is not None and head in lines[:position]:
             reason = f"the line of the restore in entry {head.sequence} stands twice"
         elif position in void:

@@ -32,7 +32,8 @@ HexHash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 class Head(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The end of the chain at one moment, signed with the doctor's P-256 key. Hash and signature in hexadecimal digits.
 
-    `base` is set in the line of a confirmed restore: up to that entry the chain is the same as before.
+    `base` is set in the line of a confirmed restore: up to that entry the chain is the same as before. `place` is the line's
+    number in the file, signed with the rest, so that no line can be taken out or moved; lines of an earlier version have none.
     """
 
     sequence: Number
@@ -40,6 +41,7 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     time: Number
     signature: Annotated[str, Meta(pattern=r"\A([0-9a-f]{2})*\Z")]
     base: Number | None = None
+    place: Number = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +64,6 @@ def holds(db: sqlite3.Connection, sequence: int, digest: str) -> bool:
     return row is not None and row[0].hex() == digest
 
 
-def sign(key: SigningKey, entry: Entry, now: int, base: int | None = None) -> Head:
-    """A line for this entry; with `base`, the line of a confirmed restore."""
-    head = Head(entry.sequence, entry.hash, now, "", base)
-    label, parts = _signed(head)
-    return msgspec.structs.replace(head, signature=SIGNERS[key.algorithm].sign(key, label, *parts).hex())
-
-
 def export(
     db: sqlite3.Connection, directory: Path, key: SigningKey, now: int, last: Head | None
 ) -> Head | None:
@@ -80,11 +75,20 @@ def export(
     entry = last_entry(db)
     if entry is None or (last is not None and (last.sequence, last.hash) == (entry.sequence, entry.hash)):
         return last
-    return append(directory, sign(key, entry, now))
+    return append(directory, key, entry, now)
 
 
-def append(directory: Path, head: Head) -> Head:
-    """Append a line. Raises StorageError."""
+def append(directory: Path, key: SigningKey, entry: Entry, now: int, base: int | None = None) -> Head:
+    """Sign and append a line for this entry; with `base`, the line of a confirmed restore.
+
+    Raises:
+        StorageError: the file cannot be read or written, or its last line is damaged; names it.
+    """
+    before = newest(directory)
+    unsigned = Head(entry.sequence, entry.hash, now, "", base, before.place + 1 if before else 1)
+    label, parts = _signed(unsigned)
+    signature = SIGNERS[key.algorithm].sign(key, label, *parts).hex()
+    head = msgspec.structs.replace(unsigned, signature=signature)
     append_line(directory / HEADS_FILE, msgspec.json.encode(head))
     return head
 
@@ -120,6 +124,20 @@ def newest(directory: Path) -> Head | None:
         raise StorageError(f"{path}, the last line, is damaged: {error}") from error
 
 
+def out_of_place(lines: list[Head]) -> int | None:
+    """The index of the first line that is not where it was written; None where all are.
+
+    That the last lines were cut off does not show here, but where the database has an entry that they named.
+    """
+    earlier = next(
+        (at for at, head in enumerate(lines) if head.place), len(lines)
+    )  # lines that have no place yet
+    for at, head in enumerate(lines[earlier:]):
+        if head.place != at + (1 if earlier == 0 else lines[earlier].place):
+            return earlier + at
+    return None
+
+
 def voided(lines: list[Head]) -> set[int]:
     """The places of the heads above the base of a restore that was confirmed after them."""
     void: set[int] = set()
@@ -145,7 +163,9 @@ def verifier(public_key: bytes, algorithm: int) -> Callable[[Head], bool]:
 
 
 def _signed(head: Head) -> tuple[Label, tuple[bytes, ...]]:
-    parts = (head.sequence.to_bytes(8, "big"), bytes.fromhex(head.hash), head.time.to_bytes(8, "big"))
-    if head.base is None:
-        return Label.AUDIT_HEAD, parts
-    return Label.AUDIT_RESTORED, (*parts, head.base.to_bytes(8, "big"))
+    parts = [head.sequence.to_bytes(8, "big"), bytes.fromhex(head.hash), head.time.to_bytes(8, "big")]
+    if head.base is not None:
+        parts.append(head.base.to_bytes(8, "big"))
+    if head.place:
+        parts.append(head.place.to_bytes(8, "big"))
+    return Label.AUDIT_HEAD if head.base is None else Label.AUDIT_RESTORED, tuple(parts)

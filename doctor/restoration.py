@@ -144,7 +144,7 @@ def complete_heads(
     )
     if not said:
         entry = heads.Entry(confirmed.sequence, confirmed.hash)
-        heads.append(directory, heads.sign(key, entry, now, confirmed.base))
+        heads.append(directory, key, entry, now, confirmed.base)
 
 
 def enter(db: sqlite3.Connection, sealer: Sealer, mark: Restored, lost: Lost, now: int) -> Restored:

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from lab.faults.row import OnProgress, Result, Row, Scale, Size, Tally, Trial, result
 from lab.faults.rows import (
+    audit_edits,
     churn,
     clocks,
     damage,
@@ -56,6 +57,7 @@ ROWS: tuple[Row, ...] = (
     lengths.ROW,
     disk.ROW,
     damage.ROW,
+    audit_edits.ROW,
 )
 
 

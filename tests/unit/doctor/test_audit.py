@@ -239,6 +239,64 @@ def test_a_head_that_cannot_be_read_is_damage_named_by_line(
         judge(db, tmp_path)
 
 
+def test_a_head_names_an_edited_entry_whose_own_hash_was_computed_anew(
+    db: sqlite3.Connection, tmp_path: Path
+) -> None:
+    """The chain breaks one entry later; only the head tells that it was this one."""
+    fill(db, 3)
+    export(db, tmp_path)
+    fill(db, 3)
+    previous, time = db.execute(
+        "SELECT hash, (SELECT time FROM audit WHERE sequence = 3) FROM audit WHERE sequence = 2"
+    ).fetchone()
+    forged = audit.entry_hash(previous, 3, time, ("operator", "invited", "eve", "by hand"))
+    db.execute("UPDATE audit SET object = 'eve', hash = ? WHERE sequence = 3", (forged,))
+
+    assert judge(db, tmp_path).first_bad == 3
+    (tmp_path / HEADS_FILE).write_bytes(b"rubbish\n")
+    assert judge(db, tmp_path).first_bad == 4
+
+
+@pytest.mark.parametrize(
+    ("order", "first_wrong"), [((0, 2), 2), ((1, 2), 1), ((1, 0, 2), 1), ((0, 2, 1), 2), ((0, 0, 1, 2), 2)]
+)
+def test_a_head_that_is_missing_or_moved_is_named(
+    db: sqlite3.Connection, tmp_path: Path, order: tuple[int, ...], first_wrong: int
+) -> None:
+    """Each line is signed with its place: none can be taken out, exchanged or doubled."""
+    head = None
+    for _ in range(3):
+        fill(db, 2)
+        head = export(db, tmp_path, head)
+    path = tmp_path / HEADS_FILE
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[index] for index in order))
+
+    verdict = judge(db, tmp_path)
+
+    assert verdict.first_bad is not None
+    assert f"line {first_wrong} of the signed heads was written as line" in (verdict.reason or "")
+
+
+def test_heads_of_an_earlier_version_stand_before_those_with_a_place(
+    db: sqlite3.Connection, tmp_path: Path
+) -> None:
+    """A file of lines without a place goes on, and a line among the later ones that has none is out of place."""
+    fill(db)
+    old = heads.Head(5, db.execute("SELECT hash FROM audit WHERE sequence = 5").fetchone()[0].hex(), NOW, "")
+    label, parts = heads._signed(old)
+    old = msgspec.structs.replace(old, signature=SIGNER.sign(KEY, label, *parts).hex())
+    (tmp_path / HEADS_FILE).write_bytes(msgspec.json.encode(old) + b"\n")
+    fill(db)
+    export(db, tmp_path, old)
+
+    assert judge(db, tmp_path).first_bad is None
+    (tmp_path / HEADS_FILE).write_bytes(
+        b"".join(reversed((tmp_path / HEADS_FILE).read_bytes().splitlines(keepends=True)))
+    )
+    assert judge(db, tmp_path).first_bad is not None
+
+
 @pytest.mark.parametrize("line", [b"rubbish", b'{"sequence":1,"hash":"\xff"}'], ids=["no JSON", "no UTF-8"])
 def test_a_damaged_whole_last_line_is_no_torn_line(
     db: sqlite3.Connection, tmp_path: Path, line: bytes
@@ -258,7 +316,7 @@ def test_a_heads_file_that_cannot_be_read_or_written_is_named(db: sqlite3.Connec
 
     with pytest.raises(StorageError, match="cannot be read"):
         judge(db, tmp_path)
-    with pytest.raises(StorageError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot be read"):
         export(db, tmp_path)
 
 

@@ -244,7 +244,7 @@ async def test_a_timer_that_the_disk_refuses_does_not_stop_the_others(
         heads.unlink(missing_ok=True)
         heads.mkdir()
         await LOG.until("timer failed", count=2)
-        assert "cannot be written" in LOG.find("timer failed")[0]["cause"]
+        assert "cannot be read" in LOG.find("timer failed")[0]["cause"]
 
         before = doctor.fanout.groups["everyone"].epoch_number
         await BELL.until(lambda: doctor.fanout.groups["everyone"].epoch_number > before)
