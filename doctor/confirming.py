@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
 from doctor import restoration
 from doctor.answers import GapAnswer, Origin, RestoreAnswer
@@ -10,7 +11,7 @@ from doctor.audit import Action
 from doctor.desk import Desk
 from doctor.facts import Restored
 from doctor.restoration import Confirmation, Lost
-from shared.errors import UserError
+from shared.errors import StorageError, UserError
 from shared.logs import get_logger
 from shared.net.stream import clock
 
@@ -46,9 +47,28 @@ class Confirming(Desk):
             office.restoration.confirmed(now)
             _log.warning("restore confirmed", number=done[0].floor, sequence=done[0].base)
 
-        return await self._order(
+        answer = await self._order(
             origin, ("confirm-restore",), work, effect, lambda done: done[1], RestoreAnswer, unconfirmed=True
         )
+        try:
+            self.sign_confirmation()
+        except StorageError as error:
+            _log.error("confirmation not signed yet", cause=str(error))
+        return answer
+
+    def sign_confirmation(self) -> None:
+        """Say in the heads file that the last restore was confirmed, where that is due; called now and then.
+
+        Raises:
+            StorageError: the file cannot be read or written.
+        """
+        office = self._office
+        if office.restoration.line_due:
+            directory = Path(office.settings.audit_dir)
+            restoration.complete_heads(
+                office.reader, office.sealer, directory, office.keys.identity, clock().wall
+            )
+            office.restoration.line_due = False
 
     def _waiting(self) -> tuple[Restored, Lost]:
         pending = self._office.restoration.pending

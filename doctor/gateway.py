@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from doctor import answers, audit, descriptors, enrolment, heads, outbox, restoration, slow_readers
+from doctor import answers, audit, descriptors, enrolment, heads, outbox, slow_readers
 from doctor.answers import Origin
 from doctor.audit import Action
 from doctor.commands import Commands
@@ -166,9 +166,7 @@ class Gateway:
         if stores.restoration.pending is not None:
             return  # no signature for a log that is not confirmed to be the one that goes on
         directory, now = Path(self._settings.audit_dir), clock().wall
-        if stores.restoration.line_due:
-            restoration.complete_heads(stores.reader, stores.sealer, directory, stores.keys.identity, now)
-            stores.restoration.line_due = False
+        self.commands.sign_confirmation()
         self._last_head = heads.export(stores.reader, directory, stores.keys.identity, now, before)
         if self._last_head is not None and self._last_head is not before:
             _log.debug("audit head exported", sequence=self._last_head.sequence)

@@ -137,6 +137,13 @@ def complete_heads(
     confirmed = facts.read(db, sealer, Confirmed)
     if confirmed is None or not heads.holds(db, confirmed.sequence, confirmed.hash):
         return
+    newest = heads.newest(directory)
+    if (
+        newest is not None
+        and newest.sequence >= confirmed.sequence
+        and heads.holds(db, newest.sequence, newest.hash)
+    ):
+        return  # no head of the log that goes on is written before that line
     said = any(
         head.base == confirmed.base and head.hash == confirmed.hash
         for head in heads.read(directory)

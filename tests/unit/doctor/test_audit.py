@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,6 @@ from doctor.audit import Action
 from doctor.heads import HEADS_FILE, Head
 from shared.crypto.signatures import SIGNERS, Algorithm, SigningKey
 from shared.errors import StorageError
-from shared.storage.lines import append_line, read_lines
 from tests.crypto_tools import entropy
 
 SIGNER = SIGNERS[Algorithm.ECDSA_P256]
@@ -179,32 +177,95 @@ def test_a_torn_last_head_is_a_crash_and_no_attack(db: sqlite3.Connection, tmp_p
     assert judge(db, tmp_path) == audit.Verdict(7, 3, None, None)
 
 
-def test_a_torn_first_line_is_replaced(tmp_path: Path) -> None:
-    """There is no line before it to keep."""
-    path = tmp_path / "lines"
-    path.write_bytes(b'{"torn')
+def restored(db: sqlite3.Connection, directory: Path, base: int) -> Head:
+    """Cut the log at an entry, as an older database does, and confirm that."""
+    db.execute("DELETE FROM audit WHERE sequence > ?", (base,))
+    audit.append(db, NOW, "operator", Action.RESTORED, str(base))
+    entry = heads.last_entry(db)
+    assert entry is not None
+    return heads.append(directory, heads.sign(KEY, entry, NOW, base))
 
-    append_line(path, b"{}")
 
-    assert path.read_bytes() == b"{}\n"
+def test_a_confirmed_restore_is_an_event_and_no_damage(db: sqlite3.Connection, tmp_path: Path) -> None:
+    """The heads above the common entry are void; those below, and those after, still count."""
+    fill(db, 3)
+    export(db, tmp_path)
+    fill(db, 4)
+    export(db, tmp_path)
+    restored(db, tmp_path, 4)
+    fill(db, 1)
+    export(db, tmp_path)
+
+    verdict = judge(db, tmp_path)
+    assert (verdict.first_bad, verdict.heads) == (None, 4)
+    assert verdict.events == (
+        "entry 5 records a confirmed restore to entry 4; lost: entries 5 to 7 of the former log",
+    )
+    db.execute("UPDATE audit SET actor = 'eve' WHERE sequence = 2")
+    assert judge(db, tmp_path).first_bad == 2
 
 
-def test_a_line_that_the_volume_took_in_part_is_not_written(tmp_path: Path) -> None:
-    """A full volume may take the beginning of it: that is an error now, and gone with the next line."""
-    path = tmp_path / "lines"
-    append_line(path, b"{1}")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 3, before[1]))
-    try:
-        with pytest.raises(StorageError, match="the volume took 3 of 9 bytes"):
-            append_line(path, b"{second}")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert path.read_bytes() == b"{1}\n{se"
+def test_a_cut_after_a_confirmed_restore_is_found(db: sqlite3.Connection, tmp_path: Path) -> None:
+    """The line voids what was written before it, and nothing that came later."""
+    fill(db, 5)
+    export(db, tmp_path)
+    restored(db, tmp_path, 3)
+    fill(db, 3)
+    export(db, tmp_path)
+    db.execute("DELETE FROM audit WHERE sequence > 4")
 
-    append_line(path, b"{third}")
+    verdict = judge(db, tmp_path)
+    assert (verdict.first_bad, verdict.reason) == (
+        5,
+        "the log was cut: a signed head names entry 7, the last is 4",
+    )
 
-    assert read_lines(path) == [b"{1}", b"{third}"]
+
+def test_a_line_of_a_restore_that_is_repeated_hides_nothing(db: sqlite3.Connection, tmp_path: Path) -> None:
+    """Whoever can write the file can copy the line behind later heads, to void them; it counts once."""
+    fill(db, 5)
+    export(db, tmp_path)
+    line = restored(db, tmp_path, 3)
+    fill(db, 3)
+    export(db, tmp_path)
+    heads.append(tmp_path, line)
+    db.execute("DELETE FROM audit WHERE sequence > 4")
+
+    verdict = judge(db, tmp_path)
+    assert verdict.first_bad == 4
+    assert verdict.reason == "the line of the restore in entry 4 stands twice"
+
+
+def test_a_head_is_not_made_the_line_of_a_restore(db: sqlite3.Connection, tmp_path: Path) -> None:
+    """The two are signed under different labels."""
+    fill(db, 5)
+    head = export(db, tmp_path)
+    assert head is not None
+    heads.append(tmp_path, msgspec.structs.replace(head, base=1))
+
+    verdict = judge(db, tmp_path)
+    assert verdict.reason == "the signed head for entry 5 is not the doctor's"
+
+
+def test_bytes_that_are_no_text_are_named_by_entry(db: sqlite3.Connection, tmp_path: Path) -> None:
+    """A damaged page may hold them."""
+    fill(db)
+    db.execute("UPDATE audit SET actor = CAST(x'ff' AS TEXT) WHERE sequence = 3")
+
+    verdict = judge(db, tmp_path)
+    assert verdict.first_bad == 3
+    assert verdict.reason is not None
+    assert "entry 3 cannot be read" in verdict.reason
+
+
+def test_a_damaged_last_line_is_named_at_the_start(db: sqlite3.Connection, tmp_path: Path) -> None:
+    """The start reads that line alone."""
+    fill(db)
+    export(db, tmp_path)
+    (tmp_path / HEADS_FILE).write_bytes((tmp_path / HEADS_FILE).read_bytes() + b"rubbish\n")
+
+    with pytest.raises(StorageError, match=f"{HEADS_FILE}, the last line, is damaged"):
+        heads.newest(tmp_path)
 
 
 def _without_hash(head: dict[str, object]) -> None:

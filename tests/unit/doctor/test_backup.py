@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from doctor import backup, cli, safekeeping
 from doctor.audit import Action
@@ -429,6 +430,25 @@ def test_the_whole_way_from_the_command_line(shell: Shell, short_dir: Path) -> N
         assert "group:everyone" in [gap["stream"] for gap in answer["gaps"]]
         assert shell("broadcast", "x")[0] == 0
         assert shell("confirm-restore", "--json")[0] == 2
+
+
+def test_a_person_sees_how_far_it_is_and_says_yes(
+    shell: Shell, short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal; and who has nothing to confirm is told so."""
+    monkeypatch.setattr(safekeeping, "_errors", Console(file=io.StringIO(), force_terminal=True))
+    with serving_in_a_thread(short_dir) as doctor:
+        assert shell("backup", "clinic.backup")[0] == 0
+        code, _, err = shell("confirm-restore")
+        assert (code, err) == (1, "telemed-doctor: No restored database waits to be confirmed.\n")
+        doctor.wait(doctor.broadcast("lost"))
+    assert shell("restore", "clinic.backup")[0] == 0
+    with serving_in_a_thread(short_dir):
+        code, out, _ = shell("confirm-restore", stdin=b"y\n")
+        assert code == 0
+        assert "The doctor accepts, admits and delivers again" in out.decode()
+        code, out, _ = shell("audit", "verify")
+        assert (code, b"records a confirmed restore" in out.replace(b"\n", b" ")) == (0, True)
 
 
 def test_restore_names_what_it_cannot_read(shell: Shell) -> None:

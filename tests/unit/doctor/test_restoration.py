@@ -353,3 +353,26 @@ async def test_a_revocation_is_possible_before_the_word(tmp_path: Path) -> None:
             "eve": "revoked",
         }
     assert verify_audit(tmp_path).first_bad is None
+
+
+@on_a_loop
+async def test_a_confirmation_that_cannot_be_signed_at_once_stands_and_is_signed_later(
+    tmp_path: Path,
+) -> None:
+    """The heads file refuses: the restore is confirmed in the database all the same, and no head is written before its line."""
+    story = Story(tmp_path)
+    await story.tell()
+    path, aside = tmp_path / "audit" / HEADS_FILE, tmp_path / "aside"
+    async with running(tmp_path) as doctor:
+        path.rename(aside)
+        path.mkdir()
+        assert (await confirm(doctor)).confirmed
+        assert LOG.find("confirmation not signed yet")
+        with pytest.raises(StorageError):
+            doctor.gateway._export_head()
+        path.rmdir()
+        aside.rename(path)
+        doctor.gateway._export_head()
+        assert not doctor.gateway._stores.restoration.line_due
+    verdict = verify_audit(tmp_path)
+    assert (verdict.first_bad, len(verdict.events)) == (None, 1)
