@@ -169,8 +169,8 @@ def _hold_heads(lines: list[Head], hashes: list[str], is_ours: Callable[[Head], 
 def _restore_event(head: Head, earlier: list[Head]) -> str:
     base = head.base or 0
     newest = max((line.sequence for line in earlier), default=base)
-    lost = f"entries {base + 1} to {newest} of the former log" if newest > base else "no signed entry"
-    return f"entry {head.sequence} records a confirmed restore to entry {base}; lost: {lost}"
+    lost = f"heads of the former log up to entry {newest} are void" if newest > base else "no head is void"
+    return f"entry {head.sequence} records a confirmed restore to entry {base}; {lost}"
 
 
 def verify_file(path: Path, directory: Path, public_key: bytes, algorithm: int) -> Verdict:

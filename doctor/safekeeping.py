@@ -165,7 +165,9 @@ def _show_restore(answer: RestoreAnswer) -> None:
     if answer.newest > answer.base:
         _say(f"Lost: audit entries {answer.base + 1} to {answer.newest}, and whatever they record.")
     _say(f"Revoked since, and revoked again: {_names(answer.revoked)}.")
-    _say(f"Enrolled since, and unknown now: {_names(answer.enrolled)}. Invite them anew.")
+    _say(f"Enrolled since, and unknown now: {_names(answer.enrolled)}.")
+    if answer.enrolled:
+        _say("They have to be invited anew.")
     _say(f"Open invitations that were voided: {answer.voided}.")
 
 

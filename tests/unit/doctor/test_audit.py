@@ -199,7 +199,7 @@ def test_a_confirmed_restore_is_an_event_and_no_damage(db: sqlite3.Connection, t
     verdict = judge(db, tmp_path)
     assert (verdict.first_bad, verdict.heads) == (None, 4)
     assert verdict.events == (
-        "entry 5 records a confirmed restore to entry 4; lost: entries 5 to 7 of the former log",
+        "entry 5 records a confirmed restore to entry 4; heads of the former log up to entry 7 are void",
     )
     db.execute("UPDATE audit SET actor = 'eve' WHERE sequence = 2")
     assert judge(db, tmp_path).first_bad == 2
