@@ -151,8 +151,6 @@ def _hold_heads(lines: list[Head], hashes: list[str], is_ours: Callable[[Head], 
             reason = f"the signed head for entry {head.sequence} is not the doctor's"
         elif position == displaced:
             reason = f"line {position + 1} of the signed heads was written as line {head.place}: one before it was taken out, or moved"
-        elif head.base is not None and head in lines[:position]:
-            reason = f"the line of the restore in entry {head.sequence} stands twice"
         elif position in void:
             continue
         elif head.sequence > entries:

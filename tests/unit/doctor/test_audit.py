@@ -14,6 +14,7 @@ from doctor.audit import Action
 from doctor.heads import HEADS_FILE, Head
 from shared.crypto.signatures import SIGNERS, Algorithm, SigningKey
 from shared.errors import StorageError
+from shared.storage.lines import append_line
 from tests.crypto_tools import entropy
 
 SIGNER = SIGNERS[Algorithm.ECDSA_P256]
@@ -183,7 +184,7 @@ def restored(db: sqlite3.Connection, directory: Path, base: int) -> Head:
     audit.append(db, NOW, "operator", Action.RESTORED, str(base))
     entry = heads.last_entry(db)
     assert entry is not None
-    return heads.append(directory, heads.sign(KEY, entry, NOW, base))
+    return heads.append(directory, KEY, entry, NOW, base)
 
 
 def test_a_confirmed_restore_is_an_event_and_no_damage(db: sqlite3.Connection, tmp_path: Path) -> None:
@@ -228,12 +229,13 @@ def test_a_line_of_a_restore_that_is_repeated_hides_nothing(db: sqlite3.Connecti
     line = restored(db, tmp_path, 3)
     fill(db, 3)
     export(db, tmp_path)
-    heads.append(tmp_path, line)
+    append_line(tmp_path / HEADS_FILE, msgspec.json.encode(line))
     db.execute("DELETE FROM audit WHERE sequence > 4")
 
     verdict = judge(db, tmp_path)
     assert verdict.first_bad == 4
-    assert verdict.reason == "the line of the restore in entry 4 stands twice"
+    assert verdict.reason is not None
+    assert "line 4 of the signed heads was written as line 2" in verdict.reason
 
 
 def test_a_head_is_not_made_the_line_of_a_restore(db: sqlite3.Connection, tmp_path: Path) -> None:
@@ -241,7 +243,8 @@ def test_a_head_is_not_made_the_line_of_a_restore(db: sqlite3.Connection, tmp_pa
     fill(db, 5)
     head = export(db, tmp_path)
     assert head is not None
-    heads.append(tmp_path, msgspec.structs.replace(head, base=1))
+    line = msgspec.structs.replace(head, base=1, place=2)
+    append_line(tmp_path / HEADS_FILE, msgspec.json.encode(line))
 
     verdict = judge(db, tmp_path)
     assert verdict.reason == "the signed head for entry 5 is not the doctor's"
