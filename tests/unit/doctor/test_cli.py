@@ -132,7 +132,11 @@ def test_every_command_for_people(run: Terminal, doctor: Doctor) -> None:
     assert message.startswith("patient:anna.")
     doctor.wait(doctor.delivered(anna, int(message.rpartition(".")[2])))
     assert "1 of 1 delivered" in say("receipts", message)
-    assert "1 patients" in say("patients")
+    out = say("patients")
+    assert "1 patients" in out
+    assert "nothing came" not in out
+    doctor.fanout.troubles.note("anna", "nothing came", 0)
+    assert "anna: 1970-01-01 00:00:00 UTC: nothing came" in say("patients")
     assert "anna is no longer a member of ward." in say("groups", "remove", "ward", "anna")
     assert re.search(
         r"anna is retired; new epochs began in everyone\. Excluded within \d+ ms\.", say("retire", "anna")

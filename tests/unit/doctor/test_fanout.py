@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -393,6 +394,31 @@ async def test_what_was_missed_comes_first_and_in_order(tmp_path: Path) -> None:
         assert [shown.direct for shown in anna.inbox[EVERYONE]][: len(texts)] == [True] * len(texts)
         assert not anna.inbox[EVERYONE][-1].direct
         assert doctor.states(last.id) == {"anna": "delivered"}
+
+
+@on_a_loop
+async def test_numbers_without_a_message_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a confirmed restore burns them: who comes back is attached, and not looked after without end."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        anna.cut()
+        await LOG.until("session ended", patient="anna")
+        for stream in (EVERYONE, anna.own):
+            doctor.fanout.last[stream] += 5
+        loads: list[Stream] = []
+        load = doctor.fanout.catch_up._outbox.load
+
+        def watch(db: sqlite3.Connection, stream: Stream, *rest: int) -> list[tuple[int, SignedMessage]]:
+            loads.append(stream)
+            return load(db, stream, *rest)
+
+        monkeypatch.setattr(doctor.fanout.catch_up._outbox, "load", watch)
+        await doctor.reconnect(anna)
+        await doctor.settled()
+
+        assert sorted(loads, key=str) == [EVERYONE, anna.own]
 
 
 @on_a_loop
