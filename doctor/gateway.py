@@ -133,11 +133,13 @@ class Gateway:
         self._submit(lambda db: answers.forget_older(db, now - 7 * outbox.DAY), "old answers not erased")
 
     async def _retain(self) -> None:
+        """Once a minute: what takes longer than a turn of the loop."""
         keep = round(self._settings.retention_hours * enrolment.HOUR)
         database = Path(self._settings.state_dir) / DATABASE_FILE
         retention = Retention(self._house.writer, database, keep)
         while True:
             await asyncio.sleep(60.0)
+            await self.commands.publish_waiting()
             if self._stores.restoration.pending is None:
                 try:
                     await retention.apply(clock().wall)

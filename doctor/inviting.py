@@ -13,7 +13,7 @@ from doctor import enrolment
 from doctor.answers import InvitationAnswer, InviteOrder, Origin
 from doctor.desk import Desk, Office
 from doctor.enrolment import InvitationRequest
-from shared.errors import UserError
+from shared.errors import StorageError, UserError
 from shared.logs import get_logger
 from shared.net.stream import clock
 from shared.protocol import invitations
@@ -30,6 +30,7 @@ class Inviting(Desk):
     def __init__(self, office: Office) -> None:
         super().__init__(office)
         self.port = office.settings.listen_port
+        self._unpublished: InvitationAnswer | None = None
 
     async def invite(self, order: InviteOrder, origin: Origin) -> InvitationAnswer:
         """Invite one patient, or, without an id, a fleet; a new fleet invitation voids the one before.
@@ -49,12 +50,35 @@ class Inviting(Desk):
             voided = enrolment.void_fleet(db) if fleet else []
             return self._invite(db, request, origin.actor), voided
 
+        if fleet:
+            self._require_provisioning_directory()
         asked = ("invite", order)
         answer = await self._order(origin, asked, work, self._keep_invitation, _invited, InvitationAnswer)
-        if fleet and self._office.settings.provisioning_file and self._is_open(answer):
-            path = Path(self._office.settings.provisioning_file)
-            await asyncio.to_thread(_publish, path, answer.invitation.encode())
+        if fleet:
+            self._unpublished = answer
+            await self.publish_waiting()
         return answer
+
+    async def publish_waiting(self) -> None:
+        """Write the fleet invitation where its replicas find it, if it is not there yet; called now and then as well.
+
+        What the disk refuses is tried again: the invitation stands, and the one that is in the file is void.
+        """
+        answer, name = self._unpublished, self._office.settings.provisioning_file
+        if answer is not None and name and self._is_open(answer):
+            try:
+                await asyncio.to_thread(write_private, Path(name), answer.invitation.encode())
+            except StorageError as error:
+                _log.error("fleet invitation not written", cause=str(error))
+                return
+        self._unpublished = None
+
+    def _require_provisioning_directory(self) -> None:
+        name = self._office.settings.provisioning_file
+        if name and not Path(name).parent.is_dir():
+            raise UserError(
+                f"provisioning_file: there is no directory {Path(name).parent}; create it or change the setting."
+            )
 
     def _is_open(self, answer: InvitationAnswer) -> bool:
         """Whether the invitation still admits anybody: a repeated order gets an old answer, which may be void."""
@@ -112,16 +136,3 @@ def _invited(made: tuple[Invitation, list[bytes]]) -> InvitationAnswer:
         invitation.uses,
         invitation.expires,
     )
-
-
-def _publish(path: Path, text: bytes) -> None:
-    """Write the fleet invitation where the owner alone may read it.
-
-    Raises:
-        UserError: the directory is missing; says which.
-    """
-    if not path.parent.is_dir():
-        raise UserError(
-            f"provisioning_file: there is no directory {path.parent}; create it or change the setting."
-        )
-    write_private(path, text)

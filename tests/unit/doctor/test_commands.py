@@ -171,3 +171,24 @@ async def test_a_revoked_devices_invitation_is_void_but_the_answer_is_repeated(t
         assert await commands.invite(InviteOrder("anna"), Origin("operator", "key")) == first
         with pytest.raises(UserError, match="taken by a patient that is revoked"):
             await commands.invite(InviteOrder("anna"), Origin("operator", "another key"))
+
+
+@on_a_loop
+async def test_a_fleet_invitation_that_cannot_be_written_is_written_later(tmp_path: Path) -> None:
+    """The order stands, and the one that is in the file is void: to call the new one off would be false."""
+    path = tmp_path / "fleet.invitation"
+    async with running(tmp_path, provisioning_file=str(path)) as doctor:
+        commands = doctor.gateway.commands
+        before = path.read_text()
+        path.unlink()
+        path.mkdir()
+
+        answer = await commands.invite(InviteOrder(), ME)
+        assert LOG.find("fleet invitation not written")
+        await commands.publish_waiting()
+        path.rmdir()
+        await commands.publish_waiting()
+        await commands.publish_waiting()
+
+        assert path.read_text() == answer.invitation != before
+        assert len(LOG.find("fleet invitation not written")) == 2
