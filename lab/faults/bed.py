@@ -12,7 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from lab.faults.failpoints import HIT, NONE, Failpoint
+from lab.faults.failpoints import HIT, NONE
+from lab.faults.points import Failpoint
 from lab.faults.swarm import DEFAULT_SUITE, OnTold, Told
 from lab.faults.watch import Watch
 from lab.processes import Line, Program, ScenarioFailed

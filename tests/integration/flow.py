@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
 from types import TracebackType
 
 from doctor.answers import BroadcastAnswer
@@ -39,17 +38,17 @@ class Flow:
         self._over.set()
         self._thread.join()
 
-    def go_on(self, count: int = 3) -> None:
+    def go_on(self, count: int) -> None:
         """Wait until so many more are accepted."""
         goal = len(self.accepted) + count
         self._deployment.wait_until(f"{count} more are accepted", lambda: len(self.accepted) >= goal)
 
-    def assert_each_once(self, patients: Sequence[str]) -> None:
+    def assert_each_once(self, patients: set[str]) -> None:
         """Wait until the last one is delivered; then everybody has every accepted text once, in order, and no doubtful one twice."""
         self._deployment.wait_for_delivery(self.accepted[-1][1])
         texts = [text for text, _ in self.accepted]
         inboxes = self._deployment.inboxes()
-        assert set(inboxes) == set(patients)
+        assert inboxes.keys() == patients
         for patient, inbox in inboxes.items():
             ours = [text for text in inbox if text is not None and text.startswith(self._name)]
             assert len(ours) == len(set(ours)), f"{patient} has something twice: {ours}"

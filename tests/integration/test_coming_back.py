@@ -1,9 +1,13 @@
-"""Whatever is stopped, killed, removed or scaled: the same devices come back, and nothing that was accepted is lost."""
+"""Whatever is stopped, killed, removed, scaled or cut off: the same devices come back, and nothing that was accepted is lost.
+
+Here T9, T10 and T11 of the fault campaign meet the shipped images.
+"""
 
 from __future__ import annotations
 
 from tests.integration.deployment import Deployment
 from tests.integration.engine import run
+from tests.integration.flow import Flow
 
 
 def test_all_patients_come_back_by_themselves_when_the_doctor_is_restarted(deployment: Deployment) -> None:
@@ -72,3 +76,60 @@ def test_scaling_to_three_and_back_to_five_brings_back_the_same_five(deployment:
     assert three < five
     assert returned == five
     assert {patient.patient for patient in deployment.patients()} == five
+
+
+def test_a_doctor_that_is_killed_again_and_again_loses_nothing_that_it_accepted(
+    deployment: Deployment,
+) -> None:
+    """T9: SIGKILL to all of its container; all five come back, and each has everything once."""
+    five = deployment.established()
+
+    with Flow(deployment, "T9") as flow:
+        for _ in range(3):
+            flow.go_on(2)
+            deployment.doctor.kill()
+            deployment.doctor.start()
+        flow.go_on(1)
+
+    assert deployment.wait_for_established(5) == five
+    flow.assert_each_once(five)
+    assert deployment.audit_is_valid()
+
+
+def test_devices_that_are_killed_show_everything_once(deployment: Deployment) -> None:
+    """T10: each in its turn, in the midst of what it receives; it comes back as who it was."""
+    five = deployment.established()
+
+    with Flow(deployment, "T10") as flow:
+        for device in deployment.devices[:3]:
+            flow.go_on(1)
+            device.kill()
+            flow.go_on(1)
+            device.start()
+
+    assert deployment.wait_for_established(5) == five
+    flow.assert_each_once(five)
+
+
+def test_a_device_that_was_cut_off_from_the_network_catches_up(deployment: Deployment) -> None:
+    """T11: its cable is pulled and put in again; neither side is told."""
+    five = deployment.established()
+    cut = deployment.devices[0]
+
+    with Flow(deployment, "T11a") as flow, deployment.cut_off(cut):
+        flow.go_on(2)
+
+    flow.assert_each_once(five)
+
+
+def test_a_doctor_that_was_cut_off_from_everybody_delivers_what_it_accepted_meanwhile(
+    deployment: Deployment,
+) -> None:
+    """T11: nobody reaches it, and it goes on accepting."""
+    five = deployment.established()
+
+    with Flow(deployment, "T11b") as flow, deployment.cut_off(deployment.doctor, "doctor"):
+        flow.go_on(2)
+
+    flow.assert_each_once(five)
+    assert deployment.wait_for_established(5) == five

@@ -13,10 +13,11 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from doctor.answers import HealthAnswer
-from lab.faults.failpoints import DOCTOR, HIT, Errand, Failpoint, schedule
+from lab.faults.failpoints import HIT
 from lab.faults.history import Killed, Served
 from lab.faults.orders import NotAnswered
 from lab.faults.orders import Refused as OrderRefused
+from lab.faults.points import DOCTOR, Errand, Failpoint, schedule
 from lab.faults.row import Row, Scale, Tally, Trial
 from lab.faults.stage import EVERYONE, Stage
 from lab.processes import ScenarioFailed

@@ -13,9 +13,9 @@ import time
 from collections.abc import Sequence
 
 from lab.faults.bed import Bed
-from lab.faults.failpoints import PATIENT, Errand, Failpoint, schedule
 from lab.faults.history import Killed, Served
 from lab.faults.orders import Refused
+from lab.faults.points import PATIENT, Errand, Failpoint, schedule
 from lab.faults.row import Row, Scale, Tally, Trial
 from lab.faults.stage import Stage
 from lab.processes import ScenarioFailed

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from lab.faults import failpoints
 from lab.faults.clinic import Clinic
-from lab.faults.failpoints import AFTER, BEFORE, DOCTOR, HIT, PATIENT, Errand, Failpoint, Trap, resolve
+from lab.faults.failpoints import HIT, Trap, resolve
+from lab.faults.points import AFTER, BEFORE, COMMITTING, DOCTOR, PATIENT, Errand, Failpoint, When
 from lab.faults.watch import Watch
 from lab.processes import ScenarioFailed
+from shared.storage import sqlite
 
 CALLS: list[str] = []
 
@@ -48,7 +51,7 @@ def _unwrapped(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(globals(), name, globals()[name])
 
 
-def trap(name: str, when: failpoints.When, nth: int = 1, behind: str | None = None) -> None:
+def trap(name: str, when: When, nth: int = 1, behind: str | None = None) -> None:
     """A trap at a function of this module."""
     here = __name__
     point = Failpoint("x", f"{here}:{name}", when, Errand.MESSAGES, behind and f"{here}:{behind}")
@@ -125,3 +128,31 @@ async def test_a_doctor_that_comes_by_its_failpoint_is_killed_and_has_said_where
         assert [line["at"] for line in clinic.doctor.find(event=HIT)] == ["start.loaded"]
         assert await clinic.doctor.stop() == -signal.SIGKILL
         clinic.doctor.close()
+
+
+def test_a_trap_at_the_commit_leaves_nothing_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The very last moment at which a transaction can be lost; the row behind which it counts is in it."""
+    monkeypatch.setattr(sqlite, "open_database", sqlite.open_database)
+    sprung: list[int] = []
+    point = Failpoint("x", COMMITTING, BEFORE, Errand.MESSAGES, f"{__name__}:work")
+
+    with closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        Trap(point, 1, lambda: sprung.append(count(other))).set()
+        with closing(sqlite.open_database(tmp_path / "doctor.db", ["CREATE TABLE t (a)"])) as database:
+            other.execute("ATTACH ? AS doctor", (str(tmp_path / "doctor.db"),))
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("INSERT INTO t VALUES (1)")
+            database.execute("COMMIT")
+            database.execute("BEGIN IMMEDIATE")
+            work()
+            database.execute("INSERT INTO t VALUES (2)")
+            database.execute("COMMIT")
+            assert (sprung, count(other)) == ([1], 2)
+
+
+def count(database: sqlite3.Connection) -> int:
+    """How many rows somebody else sees."""
+    (rows,) = database.execute("SELECT count(*) FROM doctor.t").fetchone()
+    return int(rows)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.faults.failpoints import DOCTOR, schedule
+from lab.faults.points import DOCTOR, schedule
 from lab.faults.row import Scale, Trial
 from lab.faults.rows import kill_doctor, kill_patient
 
