@@ -100,13 +100,13 @@ class _Kills:
             await self._all_connected()
         ends = time.monotonic() + REACHED
         self._spawn_messages(quota)
-        while not clinic.doctor.ended and time.monotonic() < ends:
+        while clinic.serving.is_set() and time.monotonic() < ends:
             self._spawn(self._errand(point.errand))
             await self._stage.watch.until(
                 lambda: not clinic.serving.is_set() or not self._tasks, point.name, REACHED
             )
             self._spawn_messages(5)
-        if not clinic.serving.is_set():
+        if clinic.doctor.ended or not clinic.serving.is_set():
             await clinic.died(REACHED)
         else:
             self._findings.append(f"{point.name}, call {nth}, was not reached within {REACHED:.0f} s.")
