@@ -29,7 +29,7 @@ from doctor.answers import (
 )
 from doctor.client import DoctorUnreachable
 from doctor.console import CONSOLE, AsJson, Configured, calling, part, show_answer, show_table, time_text
-from shared import logs
+from shared import core_dumps, logs
 from shared.errors import ConfigError, StorageError, TelemedError, UserError
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, help=__doc__, rich_markup_mode=None)
@@ -233,6 +233,7 @@ def verify_audit(as_json: AsJson = False) -> None:
 
 def main() -> int:
     """The program; returns its exit code."""
+    core_dumps.forbid()
     try:
         app(standalone_mode=True)
     except ConfigError as error:

@@ -98,6 +98,11 @@ class Program:
         return self._process.pid
 
     @property
+    def environment(self) -> Mapping[str, str]:
+        """What it was given on top of our own, cleaned of the project's settings."""
+        return {key: value for key, value in self._environment.items() if key.startswith("TELEMED_")}
+
+    @property
     def ended(self) -> bool:
         """Whether the process is gone."""
         return self._process is None or self._process.returncode is not None

@@ -31,7 +31,7 @@ from patient.outbox import Outbox
 from patient.presence import Presence, opened
 from patient.settings import PatientSettings
 from patient.slots import DeviceLock, claim
-from shared import logs
+from shared import core_dumps, logs
 from shared.config import load
 from shared.errors import ConfigError, StorageError, UserError
 from shared.net.stream import clock
@@ -151,6 +151,7 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    core_dumps.forbid()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a body's letters may be none of the terminal's

@@ -26,7 +26,7 @@ from shared.crypto.suites import suite_by_name
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
 from shared.net.stream import clock
-from shared.protocol.invitations import Invitation, from_text
+from shared.protocol.invitations import PREFIX, Invitation, from_text
 from shared.storage.keyfile import private_directory, read_private
 from shared.wire.messages import Name
 
@@ -149,6 +149,10 @@ def find_home(patient_id: str, settings: PatientSettings) -> DeviceHome:
     try:
         msgspec.convert(patient_id, Name)  # it becomes the name of a directory
     except msgspec.ValidationError as error:
+        if patient_id.startswith(PREFIX):  # and is not shown again: there is a secret in it
+            raise UserError(
+                "This is an invitation and no patient id; `telemed-patient enrol` takes it."
+            ) from error
         raise UserError(
             f"{patient_id!r} is no patient id: 1 to 64 of a-z 0-9 . _ - that begin with a letter or digit."
         ) from error

@@ -34,6 +34,7 @@ from lab.faults.rows import (
     kill_patient,
     lengths,
     partitions,
+    secrets,
     slow_readers,
     slowloris,
     weather,
@@ -58,6 +59,7 @@ ROWS: tuple[Row, ...] = (
     disk.ROW,
     damage.ROW,
     audit_edits.ROW,
+    secrets.ROW,
 )
 
 

@@ -127,11 +127,11 @@ async def _lie(side: _Side, book: _Book, repeats: int) -> None:
                 what = f"{side.name}: {frame} of length {length}{', flooded' if flood else ''}"
                 book.note(what, judge_lie(outcome, check, length, flood))
             after = memory.of(side.pid)
-            book.peak = max(book.peak, after.peak - before.resident)
+            book.peak = max(book.peak, after.peak - before.peak)
             book.space = max(book.space, after.address_space - before.address_space)
-            if after.peak - before.resident > PEAK_LIMIT:
+            if after.peak - before.peak > PEAK_LIMIT:
                 book.findings.append(
-                    f"{side.name}: {frame} of length {length} cost {after.peak - before.resident:.0f} MB"
+                    f"{side.name}: {frame} of length {length} cost {after.peak - before.peak:.0f} MB"
                 )
             if after.address_space - before.address_space > SPACE_LIMIT:
                 book.findings.append(f"{side.name}: {frame} of length {length} was given room")

@@ -348,6 +348,15 @@ def test_what_is_no_id_never_becomes_a_path(settings: PatientSettings, name: str
         find_home(name, settings)
 
 
+def test_an_invitation_that_was_given_for_an_id_is_not_shown_again(settings: PatientSettings) -> None:
+    """There is a secret in it; the message says what it is for."""
+    text = "telemed1-" + "aGVsbG8" * 30
+
+    with pytest.raises(UserError, match="telemed-patient enrol") as caught:
+        find_home(text, settings)
+    assert text not in str(caught.value)
+
+
 # --- at the start
 
 
