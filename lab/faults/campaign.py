@@ -37,6 +37,7 @@ from lab.faults.rows import (
     secrets,
     slow_readers,
     slowloris,
+    soak,
     weather,
 )
 from shared.errors import UserError
@@ -49,6 +50,7 @@ ROWS: tuple[Row, ...] = (
     weather.ROW,
     clocks.ROW,
     churn.ROW,
+    soak.ROW,
     slow_readers.ROW,
     idle.ROW,
     floods.CONNECTIONS,

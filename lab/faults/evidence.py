@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, unique
 
@@ -53,7 +53,7 @@ class Evidence:
     keys: KeyRing = field(default_factory=KeyRing)
     audit: Audit | None = None
     canary: bytes | None = None
-    places: Sequence[tuple[str, bytes]] = ()
+    places: Iterable[tuple[str, bytes]] = ()
     outsiders: frozenset[str] = frozenset()
 
 

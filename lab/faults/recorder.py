@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -61,6 +61,13 @@ class Recorder:
         self.keys = KeyRing()
         self._joining: dict[str, tuple[float, Sequence[str]]] = {}
         self._audit: Audit | None = None
+
+    def begin_round(self) -> None:
+        """Forget messages and keys; who is a member stays known, and what was reported, which the doctor goes on showing."""
+        stays = [each for each in self.history.events if isinstance(each, Joined | Left | Reported)]
+        self.history.events[:] = stays
+        self.keys.sessions.clear()
+        self.keys.epochs.clear()
 
     # While it goes on
 
@@ -195,7 +202,7 @@ class Recorder:
                 )
             )
 
-    async def judge(self, capture: Capture, places: Sequence[tuple[str, bytes]]) -> Verdicts:
+    async def judge(self, capture: Capture, places: Iterable[tuple[str, bytes]]) -> Verdicts:
         """What the checker says to all that."""
         evidence = Evidence(
             history=self.history,

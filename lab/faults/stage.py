@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -169,26 +169,43 @@ class Stage:
             ScenarioFailed: the doctor does not end in good order.
         """
         await self.record.ask_doctor(self.clinic.orders, seconds)
-        devices = [self.swarm.stop(name) for name in self.swarm.members]
-        await asyncio.gather(*devices, *(bed.stop() for bed in self.beds.values()))
+        await self._stop()
         for member in self.swarm.members.values():
             self.record.read_inbox(member.name, member.home)
         for bed in self.beds.values():
             self.record.read_inbox(bed.name, bed.home)
             self.record.keys.read(bed.keys)
-        if (code := await self.clinic.stop()) != 0:
-            raise ScenarioFailed(f"The doctor ended with {code}.\n{self.clinic.doctor.last_words()}")
         return await self.record.judge(self.clinic.proxy.capture, self._places())
 
-    def _places(self) -> list[tuple[str, bytes]]:
+    async def judge_round(self, seconds: float, last: bool) -> Verdicts:
+        """Let everything be delivered, and check what was recorded since the round began; behind the last one, stop everything.
+
+        Inboxes hold the messages of all rounds, and are not read.
+
+        Raises:
+            ScenarioFailed: the doctor does not end in good order.
+        """
+        await self.record.ask_doctor(self.clinic.orders, seconds)
+        if last:
+            await self._stop()
+        return await self.record.judge(self.clinic.proxy.capture, self._places() if last else ())
+
+    async def _stop(self) -> None:
+        devices = [self.swarm.stop(name) for name in self.swarm.members]
+        await asyncio.gather(*devices, *(bed.stop() for bed in self.beds.values()))
+        if (code := await self.clinic.stop()) != 0:
+            raise ScenarioFailed(f"The doctor ended with {code}.\n{self.clinic.doctor.last_words()}")
+
+    def _places(self) -> Iterator[tuple[str, bytes]]:
         """Where no body may stand in clear. What a device says on its standard output is what it shows."""
-        logs = [
-            (f"the log of {life.name}", b"\n".join([*map(msgspec.json.encode, life.lines), life.unparsed()]))
-            for life in self.clinic.lives
-        ]
-        logs += [
-            (f"the log of {life.name}", life.unparsed()) for bed in self.beds.values() for life in bed.lives
-        ]
-        files = [*files_below(self.clinic.directory, self._patients, self._processes)]
+        for life in self.clinic.lives:
+            yield (
+                f"the log of {life.name}",
+                b"\n".join([*map(msgspec.json.encode, life.lines), life.unparsed()]),
+            )
+        for bed in self.beds.values():
+            yield from ((f"the log of {life.name}", life.unparsed()) for life in bed.lives)
         keys = {str(bed.keys) for bed in self.beds.values()}
-        return [*logs, *(place for place in files if place[0] not in keys)]
+        for place in files_below(self.clinic.directory, self._patients, self._processes):
+            if place[0] not in keys:
+                yield place
