@@ -9,6 +9,7 @@ MAKEFLAGS += --no-print-directory
 
 PATIENTS ?= 5
 SUITE ?= elgamal-p256-mlkem768
+WEATHER ?= fair
 PYTHON ?= python3
 ROW ?= all
 VENV := .venv
@@ -21,8 +22,8 @@ export PATIENTS
 
 ##@ Run it
 .PHONY: demo
-demo: $(VENV)/.run-ready ## a doctor and PATIENTS=5 patients as local processes, step by step; SUITE=…
-	@$(BIN)/telemed-lab demo --patients $(PATIENTS) --suite $(SUITE)
+demo: $(VENV)/.run-ready ## a doctor and PATIENTS=5 patients as local processes, step by step; SUITE=… WEATHER=rural
+	@$(BIN)/telemed-lab demo --patients $(PATIENTS) --suite $(SUITE) --weather $(WEATHER)
 
 .PHONY: up
 up: images ## the same in containers: PATIENTS=5 of them, started and waited for

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from lab.demo import DemoPlan, run_demo
 from lab.faults.command import faults
+from lab.faults.weather import WEATHERS, weather_named
 from lab.processes import ScenarioFailed
 from lab.story import Story
 from shared.crypto.suites import DEFAULT_SUITE, suite_by_name
@@ -32,12 +33,14 @@ def demo(
     message: Annotated[
         str, typer.Option(help="The text to broadcast.")
     ] = "Please take your medication at noon.",
+    weather: Annotated[str, typer.Option(help=f"The network between them: {', '.join(WEATHERS)}.")] = "fair",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on the last line.")] = False,
 ) -> None:
     """A doctor and N patients as local processes: every step of the protocol, shown and verified."""
     suite_by_name(suite)
+    network = weather_named(weather)
     with tempfile.TemporaryDirectory(prefix="telemed-demo-") as directory:
-        plan = DemoPlan(patients, suite, message, Path(directory))
+        plan = DemoPlan(patients, suite, message, Path(directory), network)
         console = Console(stderr=as_json)
         result = asyncio.run(run_demo(plan, Story(console)))
     if as_json:

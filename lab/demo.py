@@ -7,7 +7,9 @@ a broadcast that the revoked patient gets no key for. A step that does not turn 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +26,8 @@ from doctor.answers import (
     ReceiptAnswer,
 )
 from doctor.client import Client
+from lab.faults.capture import Discarded
+from lab.faults.proxy import FAIR, Proxy, Weather
 from lab.processes import Line, Program, ScenarioFailed, doctor_program, patient_program, running
 from lab.story import Step, Story
 from shared.storage.keyfile import write_private
@@ -70,22 +74,27 @@ class DemoResult(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class DemoPlan:
-    """What to run."""
+    """What to run; `weather`: of the network between the patients and the doctor."""
 
     patients: int
     suite: str
     message: str
     directory: Path
+    weather: Weather = FAIR
 
 
 @dataclass(slots=True)
 class Scene:
-    """What is on the stage. The client blocks for the millisecond that an order takes; nothing else runs here meanwhile."""
+    """What is on the stage. The client blocks for the millisecond that an order takes; nothing else runs here meanwhile.
+
+    `address`: where the patients connect, if it is not the doctor's own.
+    """
 
     plan: DemoPlan
     story: Story
     doctor: Program
     client: Client
+    address: str = ""
     patients: dict[str, Program] = field(default_factory=dict)
 
 
@@ -98,22 +107,24 @@ async def run_demo(plan: DemoPlan, story: Story) -> DemoResult:
     began = time.monotonic()
     async with doctor_program(plan.directory, plan.suite) as doctor:
         await doctor.wait_for("listen", lambda p: bool(p.find(event="api ready")), PATIENCE)
-        with Client(str(plan.directory / "doctor")) as client:
-            scene = Scene(plan, story, doctor, client)
-            for number in range(1, plan.patients + 1):
-                name = f"bed-{number:02}"
-                scene.patients[name] = await _invite(scene, name)
-            async with running(list(scene.patients.values())):
-                established = await _establish(scene)
-                await _agree_on_epoch(scene, list(scene.patients))
-                first = await _broadcast(scene, plan.message, list(scene.patients))
-                revoked = next(iter(scene.patients))
-                await _revoke(scene, revoked)
-                rest = [name for name in scene.patients if name != revoked]
-                second = await _broadcast(scene, f"After the revocation: {plan.message}", rest)
-                could_read = read_anything(scene, revoked, second)
-                _verify_audit(scene)
-                await _stop(scene, rest)
+        async with _network(plan, doctor) as address:
+            with Client(str(plan.directory / "doctor")) as client:
+                story.weather(plan.weather)
+                scene = Scene(plan, story, doctor, client, address)
+                for number in range(1, plan.patients + 1):
+                    name = f"bed-{number:02}"
+                    scene.patients[name] = await _invite(scene, name)
+                async with running(list(scene.patients.values())):
+                    established = await _establish(scene)
+                    await _agree_on_epoch(scene, list(scene.patients))
+                    first = await _broadcast(scene, plan.message, list(scene.patients))
+                    revoked = next(iter(scene.patients))
+                    await _revoke(scene, revoked)
+                    rest = [name for name in scene.patients if name != revoked]
+                    second = await _broadcast(scene, f"After the revocation: {plan.message}", rest)
+                    could_read = read_anything(scene, revoked, second)
+                    _verify_audit(scene)
+                    await _stop(scene, rest)
     result = DemoResult(
         plan.patients,
         plan.suite,
@@ -127,12 +138,23 @@ async def run_demo(plan: DemoPlan, story: Story) -> DemoResult:
     return result
 
 
+@contextlib.asynccontextmanager
+async def _network(plan: DemoPlan, doctor: Program) -> AsyncIterator[str]:
+    """What the weather is made by, where there is any; the address for patients."""
+    if plan.weather == FAIR:
+        yield ""
+        return
+    async with Proxy("127.0.0.1", _int(doctor.find(event="listening")[-1], "port"), 1, Discarded()) as proxy:
+        proxy.weather = plan.weather
+        yield f"127.0.0.1:{proxy.port}"
+
+
 async def _invite(scene: Scene, name: str) -> Program:
     """One invitation for one patient, handed over as a file that only its owner can read."""
     answer = scene.client.post("/v1/invitations", InviteOrder(name), InvitationAnswer)
     path = scene.plan.directory / f"{name}.invitation"
     await asyncio.to_thread(write_private, path, answer.invitation.encode())
-    return patient_program(scene.plan.directory, name, scene.plan.suite, path)
+    return patient_program(scene.plan.directory, name, scene.plan.suite, path, scene.address)
 
 
 async def _establish(scene: Scene) -> int:
@@ -155,7 +177,7 @@ def _handshake_steps(scene: Scene, name: str) -> list[Step]:
     """Both sides' accounts put together: who sent what, and what the receiver checked."""
     address = scene.doctor.find(event="established", patient=name)[-1]["address"]
     received = {
-        "doctor": scene.patients[name].find(event="handshake", direction="received"),
+        "doctor": _last_attempt(scene.patients[name].lines),
         "patient": scene.doctor.find(event="handshake", direction="received", address=address),
     }
     steps = []
@@ -164,6 +186,20 @@ def _handshake_steps(scene: Scene, name: str) -> list[Step]:
             if line["message"] == message:
                 steps.append(Step(sender, message, _int(line, "opcode"), _int(line, "size"), _checks(line)))
     return steps
+
+
+def _last_attempt(lines: Sequence[Line]) -> list[Line]:
+    """What a patient received on the last of its attempts that came to a session; in bad weather there are others."""
+    found: list[Line] = []
+    attempt: list[Line] = []
+    for line in lines:
+        if line["event"] == "handshake" and line["message"] == "KEY_EXCHANGE":
+            attempt = []
+        elif line["event"] == "handshake" and line["direction"] == "received":
+            attempt.append(line)
+        elif line["event"] == "established":
+            found = attempt
+    return found
 
 
 def _int(line: Line, key: str) -> int:

@@ -220,12 +220,15 @@ def doctor_program(directory: Path, suite: str) -> Program:
     return Program("the doctor", ["-m", "doctor"], environment, "stderr")
 
 
-def patient_program(directory: Path, patient_id: str, suite: str, invitation: Path) -> Program:
-    """A patient that enrols with an invitation file at its first start."""
+def patient_program(
+    directory: Path, patient_id: str, suite: str, invitation: Path, address: str = ""
+) -> Program:
+    """A patient that enrols with an invitation file at its first start; `address`: other than the invitation has it."""
     environment = {
         "TELEMED_PATIENT_STATE_DIR": str(directory / "patients"),
         "TELEMED_PATIENT_INVITATION_FILE": str(invitation),
         "TELEMED_PATIENT_SUITE": suite,
+        "TELEMED_PATIENT_DOCTOR_ADDRESSES": address,
         "TELEMED_PATIENT_LOG_LEVEL": "warning",
     }
     return Program(patient_id, ["-m", "patient", patient_id, "--json"], environment, "stdout")

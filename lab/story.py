@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.markup import escape
 
+from lab.faults.proxy import FAIR, Weather
+from lab.faults.weather import described
+
 FULL_HANDSHAKES = 10  # more than these are told in a line each
 
 
@@ -32,6 +35,11 @@ class Story:
     def chapter(self, title: str) -> None:
         """A new part begins."""
         self._print(f"\n[bold]{escape(title)}[/]")
+
+    def weather(self, weather: Weather) -> None:
+        """What the network between patients and doctor is like, unless it is fair."""
+        if weather != FAIR:
+            self._print(f"\n[bold]The network: {escape(described(weather))}[/]")
 
     def handshake(self, patient: str, steps: list[Step]) -> None:
         """Who sent what, and which checks it passed."""

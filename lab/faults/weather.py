@@ -30,6 +30,19 @@ def weather_named(name: str) -> Weather:
     return WEATHERS[name]
 
 
+def described(weather: Weather) -> str:
+    """A weather in words."""
+    parts = (
+        [f"{weather.delay * 1000:g} ms each way, give or take {weather.jitter:.0%}"] if weather.delay else []
+    )
+    parts += [f"{weather.bandwidth / MEGABIT:g} Mbit/s"] if weather.bandwidth else []
+    if weather.stall_chance:
+        parts.append(f"{weather.stall_chance:.0%} of the packets stall for {weather.stall:g} s")
+    if weather.loss:
+        parts.append(f"{weather.loss:.0%} of them cost the connection")
+    return ", ".join(parts) or "fair"
+
+
 def grid() -> dict[str, Weather]:
     """Every combination of delay, bandwidth, stalls and lost connections, by a name that says which it is."""
     found = {}

@@ -17,10 +17,12 @@ from lab.demo import (
     DemoPlan,
     DemoResult,
     Scene,
+    _last_attempt,
     read_anything,
     require_complete,
     run_demo,
 )
+from lab.faults.proxy import FAIR, Weather
 from lab.processes import Program, ScenarioFailed
 from lab.story import Step, Story
 from shared.wire.checks import Check
@@ -35,12 +37,24 @@ def handshake() -> list[Step]:
     return [Step(sender, message, 10, 100, tuple(sorted(checks))) for sender, message, checks in HANDSHAKE]
 
 
-@pytest.mark.parametrize("suite", ["elgamal-p256-mlkem768", "elgamal-ffdhe3072"])
-async def test_two_patients_go_through_every_step(tmp_path: Path, suite: str) -> None:
-    """Real processes: both establish, read, one is revoked, the other reads on."""
+@pytest.mark.parametrize(
+    ("suite", "weather", "words"),
+    [
+        ("elgamal-p256-mlkem768", FAIR, ""),
+        (
+            "elgamal-ffdhe3072",
+            Weather(delay=0.02, stall_chance=0.1, stall=0.1),
+            "The network: 20 ms each way",
+        ),
+    ],
+)
+async def test_two_patients_go_through_every_step(
+    tmp_path: Path, suite: str, weather: Weather, words: str
+) -> None:
+    """Real processes: both establish, read, one is revoked, the other reads on; in any suite and weather."""
     story, out = told()
 
-    result = await run_demo(DemoPlan(2, suite, "Rest today [really].", tmp_path), story)
+    result = await run_demo(DemoPlan(2, suite, "Rest today [really].", tmp_path, weather), story)
 
     text = out.getvalue()
     assert (result.patients, result.established, result.suite) == (2, 2, suite)
@@ -50,6 +64,8 @@ async def test_two_patients_go_through_every_step(tmp_path: Path, suite: str) ->
     assert text.count("AUTH_REQUEST") == 2
     assert "bed-02 reads: Rest today [really]." in text
     assert "bed-01 is cut off" in text
+    assert words in text
+    assert ("The network" in text) == bool(words)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +117,17 @@ def test_a_revoked_patient_that_reads_on_is_noticed(
     scene = Scene(DemoPlan(2, "s", "m", tmp_path), story, doctor, client=None, patients={"bed-01": patient})  # type: ignore[arg-type]
 
     assert read_anything(scene, "bed-01", BroadcastResult("everyone.100", 1, 1)) is could_read
+
+
+def test_the_attempt_that_came_to_a_session_is_the_one_that_is_shown() -> None:
+    """In bad weather others broke off before it, and another may be under way."""
+    sent = {"event": "handshake", "direction": "sent", "message": "KEY_EXCHANGE"}
+    reply = {"event": "handshake", "direction": "received", "message": "KEY_EXCHANGE_REPLY"}
+    response = {**reply, "message": "AUTH_RESPONSE"}
+    established = {"event": "established"}
+
+    assert _last_attempt([sent, reply, sent, reply, response, established, sent, reply]) == [reply, response]
+    assert _last_attempt([sent, reply]) == []
 
 
 def test_more_than_ten_handshakes_are_told_in_a_line_each() -> None:
