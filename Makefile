@@ -18,7 +18,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 FAST := -m "not integration and not slow"
 
 SCRIPTS = $(shell git ls-files --cached --others --exclude-standard | xargs awk 'FNR == 1 && /^\#!.*sh$$/ { print FILENAME }')
-export PATIENTS
+export PATIENTS WEATHER
 
 ##@ Run it
 .PHONY: demo
@@ -26,7 +26,7 @@ demo: $(VENV)/.run-ready ## a doctor and PATIENTS=5 patients as local processes,
 	@$(BIN)/telemed-lab demo --patients $(PATIENTS) --suite $(SUITE) --weather $(WEATHER)
 
 .PHONY: up
-up: images ## the same in containers: PATIENTS=5 of them, started and waited for
+up: images ## the same in containers: PATIENTS=5 of them, started and waited for; WEATHER=rural
 	@containers/compose up --detach --remove-orphans
 	@containers/await $(PATIENTS)
 

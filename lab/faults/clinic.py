@@ -182,9 +182,9 @@ class Clinic:
                 if delete:
                     return await self.orders.delete(path, kind, key)
                 return await self.orders.post(path, order, kind, key)
-            except NotAnswered:
+            except NotAnswered as error:
                 # Only death excuses a doctor that does not answer; then its next life is asked.
-                await self._watch.until(partial(_over, life), f"{path}: no answer, but alive", PATIENCE)
+                await self._watch.until(partial(_over, life), f"{error}, but it is alive", PATIENCE)
 
     # Inside
 

@@ -78,9 +78,21 @@ class Proxy:
         host, port: the doctor's device port.
         seed: makes the weather repeatable.
         capture: keeps what passes; by default a new one in memory.
+        listen: where devices connect; port 0 takes a free one.
+
+    Attributes:
+        port: where devices connect.
     """
 
-    def __init__(self, host: str, port: int, seed: int = 0, capture: Capture | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        seed: int = 0,
+        capture: Capture | None = None,
+        listen: tuple[str, int] = ("127.0.0.1", 0),
+    ) -> None:
+        self._listen = listen
         self.weather = FAIR
         self.capture = Capture() if capture is None else capture
         self.port = 0
@@ -97,7 +109,7 @@ class Proxy:
     # Life
 
     async def __aenter__(self) -> Proxy:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, *self._listen)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
