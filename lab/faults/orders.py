@@ -47,9 +47,11 @@ class Orders:
         directory = api_directory(str(state_dir))
         token = read_private(directory / TOKEN_NAME).decode()
         self._http = httpx.AsyncClient(
+            # A connection for each request: one that is kept may be closed by a doctor that is busy in the very moment in which
+            # it is used again, and only death excuses a doctor that does not answer.
             transport=httpx.AsyncHTTPTransport(
                 uds=str(directory / SOCKET_NAME),
-                limits=httpx.Limits(max_connections=64, keepalive_expiry=1.0),
+                limits=httpx.Limits(max_connections=64, max_keepalive_connections=0),
             ),
             base_url="http://doctor",
             headers={"Authorization": f"Bearer {token}"},

@@ -81,19 +81,19 @@ class Recorder:
 
     def accepted(
         self, asked: float, message: str, stream: str, number: int, recipients: int, text: str
-    ) -> None:
+    ) -> Accepted:
         """The API has accepted a message just now; `asked` when it was ordered."""
-        self.history.add(
-            Accepted(
-                time=time.monotonic(),
-                asked=asked,
-                message=message,
-                stream=stream,
-                number=number,
-                recipients=recipients,
-                body=text.encode(),
-            )
+        accepted = Accepted(
+            time=time.monotonic(),
+            asked=asked,
+            message=message,
+            stream=stream,
+            number=number,
+            recipients=recipients,
+            body=text.encode(),
         )
+        self.history.add(accepted)
+        return accepted
 
     def refused(self, who: str, error: OrderRefused) -> None:
         """The API has said no."""

@@ -9,38 +9,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
-import secrets
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 import msgspec
 
-from doctor.answers import AuditAnswer, GroupAnswer, GroupOrder, MessageAnswer, MessageOrder, ReceiptAnswer
+from doctor.answers import GroupAnswer, GroupOrder, MessageAnswer, MessageOrder
 from lab.faults import canaries
 from lab.faults.capture import Discarded
-from lab.faults.checker import check
 from lab.faults.clinic import DOCTOR, Clinic
-from lab.faults.evidence import Audit, Evidence, Verdicts
-from lab.faults.history import Accepted, Applied, History, Joined, Kept, Receipted, Refused
-from lab.faults.keys import KeyRing, recorded
+from lab.faults.evidence import Verdicts
+from lab.faults.history import Accepted, History
+from lab.faults.keys import recorded
 from lab.faults.processes import DeviceProcess
 from lab.faults.proxy import FAIR, Proxy, Weather
+from lab.faults.recorder import Recorder
 from lab.faults.row import Tally, Trial
 from lab.faults.swarm import Swarm, Told
 from lab.faults.watch import Watch
 from lab.processes import ScenarioFailed
-from patient import inbox, notices
-from patient.identity import DeviceHome
+from patient import notices
 from shared.storage.keyfile import private_directory
-from shared.storage.sealed import Sealer
 
 EVERYONE = "everyone"
-ASK_AGAIN = 0.25  # seconds between two questions whether every receipt is in the books
 
 
 class Room:
@@ -80,15 +75,13 @@ class Ward:
     ) -> None:
         self.watch = Watch()
         self.clinic = Clinic(directory, self.watch, settings, seed, program)
-        self.history = History()
-        self.keys = KeyRing()
+        self.record = Recorder()
         self.rooms: dict[str, Room] = {}
         self.members: dict[str, set[str]] = defaultdict(set)
         self.told: list[Told] = []
         self._directory = directory
         self._seed = seed
         self._adopted: list[DeviceProcess] = []
-        self._canary = secrets.token_hex(8)
         self._owed: dict[str, set[tuple[str, int]]] = defaultdict(set)
         self._applied: set[tuple[str, str, int]] = set()
         self.said = 0
@@ -97,7 +90,7 @@ class Ward:
 
     async def __aenter__(self) -> Ward:
         async with contextlib.AsyncExitStack() as stack:
-            stack.enter_context(recorded(self.keys))
+            stack.enter_context(recorded(self.record.keys))
             await stack.enter_async_context(self.clinic)
             self._stack = stack.pop_all()
         return self
@@ -106,6 +99,11 @@ class Ward:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
+
+    @property
+    def history(self) -> History:
+        """What has happened so far."""
+        return self.record.history
 
     # Who is there
 
@@ -143,12 +141,11 @@ class Ward:
         """
         asked, joining = time.monotonic(), set(names)
         for name in sorted(joining):
+            self.record.joining(name, asked, (EVERYONE, *groups))
             room.swarm.enrol(name, await self.clinic.invite(name, groups))
         await room.swarm.until_connected(joining, patience)
-        for name in joining:
-            for group in (EVERYONE, *groups):
-                self.members[group].add(name)
-                self.history.add(Joined(time=time.monotonic(), asked=asked, patient=name, group=group))
+        for group in (EVERYONE, *groups):
+            self.members[group] |= joining
 
     async def adopt(self, name: str, arguments: Sequence[str]) -> DeviceProcess:
         """A device in a process of its own; `arguments` as `DeviceProcess` takes them. It is not counted as owed anything.
@@ -168,7 +165,8 @@ class Ward:
         """Have one more broadcast accepted."""
         text, asked = self._next_text(), time.monotonic()
         answer = await self.clinic.broadcast(text, group)
-        accepted = self._accepted(asked, answer.id, f"group:{group}", answer.number, answer.recipients, text)
+        stream, number = f"group:{group}", answer.number
+        accepted = self.record.accepted(asked, answer.id, stream, number, answer.recipients, text)
         return self._owe(self.members[group], accepted)
 
     async def send(self, patient: str) -> Accepted:
@@ -176,27 +174,17 @@ class Ward:
         text, asked = self._next_text(), time.monotonic()
         path = f"/v1/patients/{patient}/messages"
         answer = await self.clinic.until_accepted(path, MessageOrder(text), MessageAnswer)
-        accepted = self._accepted(asked, answer.id, f"patient:{patient}", answer.number, 1, text)
+        accepted = self.record.accepted(asked, answer.id, f"patient:{patient}", answer.number, 1, text)
         return self._owe({patient} & self.members[EVERYONE], accepted)
+
+    async def report(self, patient: str) -> None:
+        """Let a device report something."""
+        homes = (room.swarm.members[patient].home for room in self.rooms.values() if patient in room.patients)
+        await self.record.report(patient, next(homes), f"{self.record.canary} a word of {patient}")
 
     def _next_text(self) -> str:
         self.said += 1
-        return f"{self._canary} {self.said}{self.filler}"
-
-    def _accepted(
-        self, asked: float, message: str, stream: str, number: int, recipients: int, text: str
-    ) -> Accepted:
-        accepted = Accepted(
-            time=time.monotonic(),
-            asked=asked,
-            message=message,
-            stream=stream,
-            number=number,
-            recipients=recipients,
-            body=text.encode(),
-        )
-        self.history.add(accepted)
-        return accepted
+        return f"{self.record.canary} {self.said}{self.filler}"
 
     def _owe(self, patients: set[str], accepted: Accepted) -> Accepted:
         place = (accepted.stream, accepted.number)
@@ -206,10 +194,15 @@ class Ward:
         return accepted
 
     @contextlib.asynccontextmanager
-    async def traffic(self, groups: Sequence[str], pause: float) -> AsyncIterator[None]:
-        """Broadcasts to these groups and private messages in turn, with a pause between two, as long as the block lasts."""
+    async def traffic(
+        self, groups: Sequence[str], pause: float, reports: bool = False
+    ) -> AsyncIterator[None]:
+        """Broadcasts to these groups and private messages in turn, with a pause between two, as long as the block lasts.
+
+        `reports`: and what patients report, in between.
+        """
         over = asyncio.Event()
-        talking = asyncio.create_task(self._talk(groups, pause, over))
+        talking = asyncio.create_task(self._talk(groups, pause, reports, over))
         try:
             yield
         finally:
@@ -217,12 +210,15 @@ class Ward:
             over.set()
             await talking
 
-    async def _talk(self, groups: Sequence[str], pause: float, over: asyncio.Event) -> None:
+    async def _talk(self, groups: Sequence[str], pause: float, reports: bool, over: asyncio.Event) -> None:
         for turn in itertools.count():
             patients = sorted(self.members[EVERYONE])
-            said = [partial(self.broadcast, group) for group in groups]
-            said.append(partial(self.send, patients[turn // (len(groups) + 1) % len(patients)]))
-            await said[turn % len(said)]()
+            patient = patients[turn // (len(groups) + 2) % len(patients)]
+            acts: list[Callable[[], Awaitable[object]]] = [partial(self.broadcast, group) for group in groups]
+            acts.append(partial(self.send, patient))
+            if reports:
+                acts.append(partial(self.report, patient))
+            await acts[turn % len(acts)]()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await over.wait()
@@ -230,25 +226,12 @@ class Ward:
                 return
 
     def _hear(self, told: Told) -> None:
-        notice = told.notice
         self.told.append(told)
-        if isinstance(notice, notices.Message):
-            self._applied.add((told.patient, notice.stream, notice.number))
-            self._owed[told.patient].discard((notice.stream, notice.number))
-            self.history.add(
-                Applied(
-                    time=told.time,
-                    patient=told.patient,
-                    life=told.life,
-                    stream=notice.stream,
-                    number=notice.number,
-                    body=notice.body.encode(),
-                )
-            )
-        elif isinstance(notice, notices.Refused):
-            self.history.add(
-                Refused(time=told.time, who=told.patient, code=notice.code, sentence=notice.sentence)
-            )
+        self.record.hear(told)
+        if isinstance(told.notice, notices.Message):
+            place = (told.notice.stream, told.notice.number)
+            self._applied.add((told.patient, *place))
+            self._owed[told.patient].discard(place)
 
     # What has come of it
 
@@ -281,58 +264,19 @@ class Ward:
         Args:
             patience: seconds until the last receipt must be in the doctor's books.
         """
-        await self._ask_receipts(patience)
-        answer = await self.clinic.orders.get("/v1/audit/verify", AuditAnswer)
+        await self.record.ask_doctor(self.clinic.orders, patience)
         for room in self.rooms.values():
             await room.swarm.__aexit__(None, None, None)
             for name, member in room.swarm.members.items():
-                self._look_into_inbox(name, member.home)
+                self.record.read_inbox(name, member.home)
         for device in self._adopted:
             await device.stop()
             for applied in device.applied(time.monotonic()):
                 self.history.add(applied)
-            self._look_into_inbox(device.name, device.home)
+            self.record.read_inbox(device.name, device.home)
         await self.clinic.stop()
-        evidence = Evidence(
-            self.history,
-            self.clinic.proxy.capture,
-            self.keys,
-            Audit(answer.valid, answer.entries, answer.reason),
-            self._canary.encode(),
-            [*canaries.files_below(self.clinic.state_dir, self.clinic.audit_dir), *self._logs()],
-        )
-        return await asyncio.to_thread(check, evidence)
-
-    async def _ask_receipts(self, patience: float) -> None:
-        """The books are asked until they show every receipt, or for so long."""
-        until = time.monotonic() + patience
-        for accepted in list(self.history.of(Accepted)):
-            path = f"/v1/broadcasts/{accepted.message}/receipts"
-            receipts = await self.clinic.orders.get(path, list[ReceiptAnswer])
-            while any(each.state in ("queued", "sent") for each in receipts) and time.monotonic() < until:
-                await asyncio.sleep(ASK_AGAIN)
-                receipts = await self.clinic.orders.get(path, list[ReceiptAnswer])
-            for each in receipts:
-                self.history.add(
-                    Receipted(
-                        time=time.monotonic(),
-                        message=accepted.message,
-                        patient=each.patient,
-                        state=each.state,
-                    )
-                )
-
-    def _look_into_inbox(self, name: str, home: DeviceHome) -> None:
-        for stored in inbox.read(home.inbox_file, Sealer(home.load().storage_key, os.urandom)):
-            self.history.add(
-                Kept(
-                    time=time.monotonic(),
-                    patient=name,
-                    stream=str(stored.stream),
-                    number=stored.number,
-                    body=stored.body,
-                )
-            )
+        files = canaries.files_below(self.clinic.state_dir, self.clinic.audit_dir)
+        return await self.record.judge(self.clinic.proxy.capture, [*files, *self._logs()])
 
     def _logs(self) -> list[tuple[str, bytes]]:
         return [(f"the log of {life.name}", msgspec.json.encode(life.lines)) for life in self.clinic.lives]

@@ -1,7 +1,7 @@
 """T11: the network between some patients and the doctor fails for a while, in eight ways, and comes back.
 
 Law: every case has a network of its own, and all cases of a batch run beside one another before one doctor, which goes on
-broadcasting to everybody and writing to each. What a case is judged by: after the healing its devices are connected and have applied all that was
+broadcasting to everybody and writing to each, while each reports. What a case is judged by: after the healing its devices are connected and have applied all that was
 accepted, before, meanwhile and afterwards. The checker judges the whole.
 
 What was held back by a partition arrives when it heals, at once. A real TCP waits for its next retransmission, a minute at
@@ -138,7 +138,7 @@ async def run(trial: Trial) -> Tally:
         await ward.create_group(GROUP)
         rooms = await _fill_rooms(ward, min(IN_A_BATCH, len(todo)), trial.scale.patients)
         for batch in _batches(todo, len(rooms)):
-            async with ward.traffic((EVERYONE, GROUP), PAUSE), asyncio.TaskGroup() as tasks:
+            async with ward.traffic((EVERYONE, GROUP), PAUSE, reports=True), asyncio.TaskGroup() as tasks:
                 for case, room in zip(batch, rooms, strict=False):
                     tasks.create_task(_endure(ward, room, case, dice, outcome))
         return outcome.tally(await ward.judge(), (("messages", ward.said),))

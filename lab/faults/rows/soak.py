@@ -16,8 +16,10 @@ from lab.faults.capture import Capture
 from lab.faults.evidence import Verdicts
 from lab.faults.gauge import Gauge, Sample, growth_a_ten_minutes
 from lab.faults.history import Accepted, Applied
+from lab.faults.orders import Refused
 from lab.faults.row import Row, Scale, Tally, Trial
 from lab.faults.stage import EVERYONE, Stage
+from lab.processes import ScenarioFailed
 
 RATE = 5  # messages a second
 WARD = "ward"
@@ -92,12 +94,15 @@ class Soak:
         self.said += 1
         number, kind = self.said, self.said % 10
         name = self._names[number // 10 % len(self._names)]
-        if kind == 0:
-            await self._stage.tell(name, f"message {number}")
-        else:
-            await self._stage.say(f"message {number}", WARD if kind == 5 else EVERYONE)
-        if number % REPORT_EVERY == 0:
-            await self._stage.report(name, f"report {number}")
+        try:
+            if kind == 0:
+                await self._stage.tell(name, f"message {number}")
+            else:
+                await self._stage.say(f"message {number}", WARD if kind == 5 else EVERYONE)
+            if number % REPORT_EVERY == 0:
+                await self._stage.report(name, f"report {number}")
+        except (ScenarioFailed, Refused) as failed:
+            self.findings.append(f"message {number}: {failed}")
 
     def _note_latencies(self) -> None:
         history = self._stage.record.history
@@ -158,7 +163,11 @@ async def run(trial: Trial) -> Tally:
         lost=sum(verdicts.lost for verdicts in soak.verdicts),
         duplicated=sum(verdicts.duplicated for verdicts in soak.verdicts),
         leaked=sum(verdicts.leaked for verdicts in soak.verdicts),
-        findings=(*found, *(text for verdicts in soak.verdicts for text in verdicts.sentences())),
+        findings=(
+            *soak.findings,
+            *found,
+            *(text for verdicts in soak.verdicts for text in verdicts.sentences()),
+        ),
         figures=tuple(figures.items()),
     )
 

@@ -71,7 +71,7 @@ async def run(trial: Trial) -> Tally:
         rooms = await _fill_rooms(ward, min(BESIDE_ONE_ANOTHER, len(todo)), trial.scale.patients)
         for first in range(0, len(todo), len(rooms)):
             batch = todo[first : first + len(rooms)]
-            async with ward.traffic((EVERYONE,), PAUSE), asyncio.TaskGroup() as tasks:
+            async with ward.traffic((EVERYONE,), PAUSE, reports=True), asyncio.TaskGroup() as tasks:
                 for climate, room in zip(batch, rooms, strict=False):
                     tasks.create_task(_endure(ward, climate, room, outcome))
         verdicts = await ward.judge()
