@@ -291,9 +291,9 @@ def _collect_secrets(ward: Ward, directory: Path, search: Search) -> None:
         identity = home.load()
         search.add(f"the key of {identity.patient_id}", identity.private_key)
         search.add(f"the storage key of {identity.patient_id}", identity.storage_key)
-    for epoch in ward.keys.epochs:
+    for epoch in ward.record.keys.epochs:
         search.add(f"epoch {epoch.number} of {epoch.group}, held by {epoch.holder}", epoch.secret)
-    for number, session in enumerate(ward.keys.sessions):
+    for number, session in enumerate(ward.record.keys.sessions):
         search.add(f"session {number} of {session.holder}, to the doctor", session.to_doctor)
         search.add(f"session {number} of {session.holder}, to the patient", session.to_patient)
 
