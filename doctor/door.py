@@ -111,8 +111,8 @@ class DoorKeeper:
 
     NEVER_CROWDED = 64
     FAILURES_A_SECOND = 10
-    ADDRESS_FAILURES_A_SECOND = 5
-    ADDRESS_FAILURES = 20
+    ADDRESS_FAILURES_A_SECOND = 1
+    ADDRESS_FAILURES = 10
     ADDRESSES = 4096  # of which failures are remembered
 
     def __init__(self, limit: int, per_address: int) -> None:
