@@ -107,19 +107,19 @@ class DoorKeeper:
     Args:
         limit: of unfinished handshakes in all.
         per_address: of those from one address.
+        failing, failing_per_address: how many handshakes may fail within a second before that is load, and from one address.
     """
 
     NEVER_CROWDED = 64
-    FAILURES_A_SECOND = 10
-    ADDRESS_FAILURES_A_SECOND = 1
-    ADDRESS_FAILURES = 10
+    ADDRESS_FAILURES = 10  # that are forgiven
     ADDRESSES = 4096  # of which failures are remembered
 
-    def __init__(self, limit: int, per_address: int) -> None:
+    def __init__(self, limit: int, per_address: int, failing: int = 10, failing_per_address: int = 1) -> None:
         self._limit = limit
         self._per_address = per_address
+        self._failing_per_address = failing_per_address
         self._queues = Queues()
-        self._failures = Failures(self.FAILURES_A_SECOND, 2 * self.NEVER_CROWDED)
+        self._failures = Failures(failing, 2 * self.NEVER_CROWDED)
         self._by_address: dict[str, Failures] = {}
 
     @property
@@ -130,7 +130,7 @@ class DoorKeeper:
     def crowded(self, elapsed: int) -> bool:
         """Whether a newcomer has to show a cookie before it costs anything.
 
-        So it is when a quarter of the limit is at the door, or more than ten handshakes a second fail. Fewer than
+        So it is when a quarter of the limit is at the door, or more handshakes fail than may. Fewer than
         `NEVER_CROWDED` of either are no load, whatever the limit is.
         """
         if self._queues.total > max(self._limit // 4, self.NEVER_CROWDED):
@@ -166,7 +166,7 @@ class DoorKeeper:
         self._failures.note(elapsed)
         failures = self._by_address.pop(host, None)
         if failures is None:
-            failures = Failures(self.ADDRESS_FAILURES_A_SECOND, 2 * self.ADDRESS_FAILURES)
+            failures = Failures(self._failing_per_address, 2 * self.ADDRESS_FAILURES)
         failures.note(elapsed)
         self._by_address[host] = (
             failures  # the last one now: who has not failed for longest is forgotten first

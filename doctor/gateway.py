@@ -245,7 +245,8 @@ def _assemble(settings: DoctorSettings, stores: Stores) -> Gateway:
     fanout = Fanout(doctor_id, messages, reader, random, keep_epoch, stores.floor)
     fanout.load()
     window = round(settings.clock_window_s * SECOND)
-    door = DoorKeeper(*descriptors.places_at_the_door(settings, descriptors.take_all()))
+    limit, per_address = descriptors.places_at_the_door(settings, descriptors.take_all())
+    door = DoorKeeper(limit, per_address, settings.failing_per_second, settings.failing_per_address)
     practice = Practice(
         doctor_id=doctor_id,
         signing_keys=keys.signing,

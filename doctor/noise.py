@@ -42,6 +42,9 @@ class Noise:
             _log.warning(event, host=host, **fields)
         else:
             kind.count(host)
+            _log.debug(
+                event, host=host, **fields
+            )  # at that level every step of every handshake is told anyway
 
     def sum_up(self, elapsed: int) -> None:
         """Called now and then: tell what was only counted in windows that are over."""

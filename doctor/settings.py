@@ -64,6 +64,9 @@ class DoctorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     # Connections that have not finished their handshake: in all, and from one address.
     half_open_limit: Count = 1024
     half_open_per_address: Count = 256
+    # Handshakes that fail within a second: from how many on cookies are asked for, and how many one address may have then.
+    failing_per_second: Count = 10
+    failing_per_address: Count = 1
     # A device that takes nothing of what waits for it is cut.
     stalled_reader_s: Seconds = 30.0
     # The longest life of a group's epoch.
@@ -89,3 +92,5 @@ class DoctorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         """Refuse values that contradict each other; ValueError becomes a ConfigError."""
         if self.half_open_per_address > self.half_open_limit:
             raise ValueError("half_open_per_address must not exceed half_open_limit")
+        if self.failing_per_address > self.failing_per_second:
+            raise ValueError("failing_per_address must not exceed failing_per_second")

@@ -38,6 +38,12 @@ from shared.wire.opcodes import DisconnectReason
 
 _log = get_logger("gateway")
 
+BLAMELESS = frozenset(
+    {Check.STREAM_COMPLETE, Check.HANDSHAKE_DEADLINE, Check.REQUEST_CLOCK, Check.VERIFIER_CLOCK}
+)
+"""What a bad network or a wrong clock does to honest devices, a whole ward behind one address perhaps. It is no sign of an attack:
+connections that stall count while they are unfinished, and a clock is judged only of who has proved its key."""
+
 
 class Visit:
     """One connection to the device port."""
@@ -205,7 +211,7 @@ class Visit:
     def _log_failure(self, failed: Failed) -> None:
         check, who, elapsed = failed.check, self._who(), clock().elapsed
         host = self.stream.connection.address
-        if self._intake is None:
+        if self._intake is None and check not in BLAMELESS:
             self._house.door.note_failure(host, elapsed)
         if failed.patient_id is not None:
             who["patient"] = failed.patient_id

@@ -25,6 +25,8 @@ from shared.crypto.suites import DEFAULT_SUITE
 
 PATIENCE = 60.0  # seconds that a doctor may take to start, or to be reached again
 DOCTOR = ("-m", "doctor")
+UNALARMED = {"FAILING_PER_SECOND": "1000000", "FAILING_PER_ADDRESS": "1000000", "LOG_LEVEL": "debug"}
+"""For a row that says the wrong thing a thousand times to see what is answered: nothing of it is load, and the log tells each."""
 
 T = TypeVar("T")
 

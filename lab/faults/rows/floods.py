@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from doctor.door import DoorKeeper, TurnedAway
+from doctor.settings import DoctorSettings
 from lab.faults.counting import PROGRAM, Count, count_of
 from lab.faults.forgers import Forger
 from lab.faults.row import Row, Scale, Tally, Trial
@@ -25,6 +26,7 @@ INSIDE = 5  # patients of the ward
 HOLD = 1.0  # seconds that a connection is held, unless the doctor cuts it
 HONEST = 0.95  # share of the honest handshakes
 HONEST_P99 = 5.0
+FAILING = DoctorSettings().failing_per_second
 OPERATIONS_A_HANDSHAKE = 4  # asymmetric ones of the doctor's: open, verify, encapsulate, sign
 
 
@@ -114,7 +116,7 @@ def operations(seen: Seen, count: Count, seconds: float) -> list[str]:
     if not count.retries:
         found.append("Nobody was asked for a cookie.")
     honest = len(seen.took) + seen.failed + INSIDE + 10
-    unnoticed = 2 * DoorKeeper.NEVER_CROWDED + DoorKeeper.FAILURES_A_SECOND * (seconds + 10)
+    unnoticed = 2 * DoorKeeper.NEVER_CROWDED + FAILING * (seconds + 10)
     limit = OPERATIONS_A_HANDSHAKE * (honest + unnoticed)
     if count.not_asked > limit:
         found.append(

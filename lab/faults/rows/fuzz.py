@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from doctor.settings import SOCKET_NAME, api_directory
-from lab.faults.clinic import Clinic
+from lab.faults.clinic import UNALARMED, Clinic
 from lab.faults.fuzzing.jury import REPORT, Report
 from lab.faults.row import Row, Scale, Tally, Trial
 from lab.faults.swarm import Swarm
@@ -145,7 +145,10 @@ async def _say_to_a_doctor(trial: Trial, jobs: list[_Job], findings: list[str]) 
     watch = Watch()
     home = trial.directory / "clinic"
     home.mkdir()
-    async with Clinic(home, watch) as clinic, Swarm(home / "patients", clinic.address, watch) as swarm:
+    async with (
+        Clinic(home, watch, UNALARMED) as clinic,
+        Swarm(home / "patients", clinic.address, watch) as swarm,
+    ):
         port = int(str(clinic.doctor.find(event="listening")[-1]["port"]))
         socket = str(api_directory(str(clinic.state_dir)) / SOCKET_NAME)
         said = 0

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from lab.faults import memory
-from lab.faults.clinic import Clinic
+from lab.faults.clinic import UNALARMED, Clinic
 from lab.faults.row import Row, Scale, Tally, Trial
 from lab.faults.rows.fuzz import complaints
 from lab.faults.spoiling import DOCTOR_FRAMES, PATIENT_FRAMES, Caller, Order, Outcome, RogueDoctor, Spoil
@@ -84,7 +84,7 @@ async def run(trial: Trial) -> Tally:
     watch = Watch()
     told: list[Told] = []
     async with (
-        Clinic(trial.directory, watch) as clinic,
+        Clinic(trial.directory, watch, UNALARMED) as clinic,
         Swarm(trial.directory / "patients", clinic.address, watch, told.append) as swarm,
         RogueDoctor() as rogue,
     ):

@@ -31,6 +31,8 @@ def test_limits_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     """More from one address than in all."""
     with pytest.raises(ConfigError, match="half_open_per_address must not exceed half_open_limit"):
         load("half_open_limit: 10\nhalf_open_per_address: 11\n", tmp_path)
+    with pytest.raises(ConfigError, match="failing_per_address must not exceed failing_per_second"):
+        load("failing_per_second: 10\nfailing_per_address: 11\n", tmp_path)
 
 
 @pytest.mark.parametrize(

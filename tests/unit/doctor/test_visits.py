@@ -535,15 +535,15 @@ async def test_handshakes_that_keep_failing_make_newcomers_show_a_cookie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They leave at once, so it is no crowd by number; the log has a few of them, and an established device none of it."""
-    for rate in ("FAILURES_A_SECOND", "ADDRESS_FAILURES_A_SECOND"):
-        monkeypatch.setattr(door.DoorKeeper, rate, 0)  # nothing is forgotten, however slow this machine is
+    # Nothing is forgotten, however slow this machine is.
+    monkeypatch.setattr(door.Failures, "level", lambda self, elapsed: self._level)
     async with running(tmp_path) as doctor:
         anna = await doctor.device("anna")
         for _ in range(door.DoorKeeper.NEVER_CROWDED + 1):
             bad = await Raw.open(doctor, "127.0.0.2")
             bad.writer.write(bytes(HEADER_SIZE))
             assert await bad.alerts() == [AlertCode.UNSUPPORTED]
-        assert len(LOG.find("refused")) == noise.IN_FULL
+        assert len(LOG.find("refused", level="warning")) == noise.IN_FULL
         turned_away = await Raw.open(doctor, "127.0.0.2")
         assert await turned_away.rest() == b""
         assert LOG.find("too many failed handshakes", host="127.0.0.2")
@@ -555,6 +555,21 @@ async def test_handshakes_that_keep_failing_make_newcomers_show_a_cookie(
         await doctor.connect(bert)
         await doctor.attached(bert)
         assert anna.closed == 0
+
+
+@on_a_loop
+async def test_links_that_break_are_no_load(tmp_path: Path) -> None:
+    """A ward behind one address on a bad network is not turned away for it."""
+    async with running(tmp_path, handshake_deadline_s=0.02) as doctor:
+        for number in range(door.DoorKeeper.NEVER_CROWDED + 10):
+            raw = await Raw.open(doctor)
+            if number % 2:
+                raw.writer.write(b"\x01")
+                raw.writer.write_eof()
+            await raw.rest()
+        assert LOG.find("refused", check="V-006")
+        assert LOG.find("refused", check="V-008")
+        assert not doctor.house.door.crowded(clock().elapsed)
 
 
 @on_a_loop
