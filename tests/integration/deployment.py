@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
@@ -69,12 +69,13 @@ class Deployment:
 
     Args:
         prefix: the project's name begins with it.
+        files: of Compose, each on top of the ones before.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, files: Sequence[str] = ("compose.yaml",)) -> None:
         self.project = f"{prefix}-{secrets.token_hex(4)}"
         self.network = f"{self.project}_devices"
-        self._compose = _Compose(ROOT, "compose.yaml")
+        self._compose = _Compose(ROOT, list(files))
         self._compose.project = self.project
 
     # Compose
