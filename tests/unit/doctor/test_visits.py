@@ -560,13 +560,23 @@ async def test_handshakes_that_keep_failing_make_newcomers_show_a_cookie(
 @on_a_loop
 async def test_links_that_break_are_no_load(tmp_path: Path) -> None:
     """A ward behind one address on a bad network is not turned away for it."""
-    async with running(tmp_path, handshake_deadline_s=0.02) as doctor:
+    async with running(tmp_path) as doctor:
         raws = [await Raw.open(doctor) for _ in range(door.DoorKeeper.NEVER_CROWDED + 10)]
-        for raw in raws[::2]:
+        for raw in raws:
             raw.writer.write(b"\x01")
             raw.writer.write_eof()
         await asyncio.gather(*(raw.rest() for raw in raws))
         assert LOG.find("refused", check="V-006")
+        assert not doctor.house.door.crowded(clock().elapsed)
+
+
+@on_a_loop
+async def test_links_that_stall_are_no_load_once_they_are_cut(tmp_path: Path) -> None:
+    """Nor is that."""
+    async with running(tmp_path, handshake_deadline_s=0.05) as doctor:
+        raws = [await Raw.open(doctor) for _ in range(door.DoorKeeper.NEVER_CROWDED + 10)]
+        await asyncio.gather(*(raw.rest() for raw in raws))
+        await BELL.until(lambda: not doctor.house.streams)
         assert LOG.find("refused", check="V-008")
         assert not doctor.house.door.crowded(clock().elapsed)
 
