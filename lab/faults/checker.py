@@ -130,6 +130,12 @@ class _Checker:
     def _check_delivery(self) -> None:
         has = {(each.patient, each.stream, each.number) for each in self._evidence.history.of(Applied)}
         kept = {(each.patient, each.stream, each.number): each for each in self._evidence.history.of(Kept)}
+        readers = {patient for patient, _, _ in kept}
+        for patient, stream, number in sorted(has - kept.keys()):
+            if patient in readers:
+                self._found(
+                    Invariant.NOT_LOST, f"{patient} showed {stream} {number}, which its inbox does not hold."
+                )
         for accepted in self._accepted.values():
             for patient, state in self._intended[accepted.message].items():
                 place = (patient, accepted.stream, accepted.number)

@@ -157,6 +157,7 @@ def private_to_another(trial: SmallTrial) -> None:
 I1, I2, I3, I4, I5 = list(Invariant)[:5]
 RECORDED: list[tuple[str, Invariant, Callable[[SmallTrial], None], str]] = [
     ("not applied", I1, lambda t: changed(t, Applied, gone), "never applied it"),
+    ("shown and not kept", I1, lambda t: keep_but_one(t), "which its inbox does not hold"),
     ("no recipient listed", I1, lambda t: changed(t, Receipted, gone), "accepted for 3 recipients, and 2"),
     ("forgotten member", I1, lambda t: forget_member(t), "while alice was a member"),
     ("falsely expired", I1, expired, "did not expire"),
@@ -216,6 +217,20 @@ RECORDED: list[tuple[str, Invariant, Callable[[SmallTrial], None], str]] = [
     ("an errno", I5, lambda t: refuse(t, "storage", "[Errno 28] No space left"), "for programmers"),
     ("no sentence", I5, lambda t: refuse(t, "refused", "409"), "no sentence"),
 ]
+
+
+def keep_but_one(trial: SmallTrial) -> None:
+    """All inboxes are read in the end, and one lacks a message that its device has shown."""
+    for each in list(trial.history.of(Applied))[1:]:
+        trial.history.add(
+            Kept(
+                time=trial.tick(),
+                patient=each.patient,
+                stream=each.stream,
+                number=each.number,
+                body=each.body,
+            )
+        )
 
 
 def given_up(trial: SmallTrial) -> None:
