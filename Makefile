@@ -48,7 +48,7 @@ images: ## build the images, also where no registry can be reached
 
 ##@ Test it
 .PHONY: test
-test: check cover integration ## everything that can run here: check, unit tests with coverage, integration
+test: check cover faults integration ## everything that can run here: check, unit tests with coverage, the fault campaign, integration
 
 .PHONY: check
 check: $(VENV)/.dev-ready ## format, lint, types, layering, shell scripts, Dockerfiles

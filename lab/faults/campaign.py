@@ -148,11 +148,15 @@ def show(row: Row, found: Result, console: Console) -> None:
     if found.recovery_seconds is not None:
         recovery = found.recovery_seconds
         parts.append(f"serving again after {recovery.median:.1f} s, at most {recovery.max:.1f} s")
-    parts += [f"{name} {value:g}" for name, value in found.figures.items()]
+    parts += [f"{name} {_rounded(value)}" for name, value in found.figures.items()]
     text = f"{mark} {row.threat:<4}{row.name:<16} {' · '.join(parts)} [dim]({found.seconds:.0f} s)[/]"
     console.print(text, highlight=False, soft_wrap=True)
     for finding in found.findings:
         console.print(f"      [red]{escape(finding)}[/]", highlight=False, soft_wrap=True)
+
+
+def _rounded(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.3g}"
 
 
 def describe(rows: Sequence[Row], console: Console) -> None:
