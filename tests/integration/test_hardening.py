@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import socket
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ import pytest
 
 from shared.protocol.invitations import from_text
 from tests.integration.deployment import Deployment
-from tests.integration.engine import CommandFailed, Container, run
+from tests.integration.engine import IMAGES, CommandFailed, Container, run
 
 MEBIBYTE = 1024 * 1024
 PIDS_LIMIT = {"doctor": 128, "patient": 64}
@@ -208,3 +209,116 @@ def test_no_secret_shows_in_inspect_arguments_environment_or_logs(
     assert shortest >= 32
     assert f"telemed-{service}" in processes
     assert leaks == []
+
+
+def test_images_layers_and_history_show_no_secret(
+    deployment: Deployment, service: str, container: Container
+) -> None:
+    """What was made while the containers ran is in no image, and nothing of it was written into a container's own layer."""
+    image = IMAGES[service]
+    shown = run("docker", "history", "--no-trunc", image) + run("docker", "inspect", image)
+    wanted = {text for secret in secrets_in(container, service) for text in spellings(secret)}
+    names = r"-name '*.key' -o -name identity.json -o -name token"
+    # On the image's own file system, as far as the program itself may read it.
+    found = container.execute("sh", "-c", f"find / -xdev \\( {names} \\) 2>/dev/null; true")
+
+    assert not any(text in shown for text in wanted)
+    assert found == ""
+    written = [line for line in run("docker", "diff", container.id).splitlines() if not line.startswith("C ")]
+    assert [
+        line for line in written if not line.endswith("/docker-init")
+    ] == []  # which the engine itself puts there
+
+
+# What a program that was taken over can do to the others
+
+FORKS = """
+import os, sys, time
+children = []
+try:
+    while len(children) < 1000:
+        child = os.fork()
+        if not child:
+            time.sleep(60)
+            os._exit(0)
+        children.append(child)
+except BlockingIOError:
+    print(len(children))
+finally:
+    for child in children:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+"""
+GREED = """
+with open("/proc/self/oom_score_adj", "w") as file:
+    file.write("1000")
+hoard = []
+while True:
+    hoard.append(bytes(range(256)) * 4096 * 4)
+    print(len(hoard) * 4, flush=True)
+"""
+CALL = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=3)
+    print("reached")
+except OSError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_a_fork_bomb_meets_its_limit_and_harms_nobody_else(deployment: Deployment) -> None:
+    """The kernel refuses the next process; the doctor and the other patients do not notice."""
+    device = deployment.devices[0]
+
+    forked = int(device.execute("python3", "-c", FORKS))
+
+    assert 0 < forked < PIDS_LIMIT["patient"]
+    assert_serving(deployment, "still here after a fork bomb?")
+
+
+def test_a_greedy_process_is_killed_at_the_containers_limit(deployment: Deployment) -> None:
+    """Of what the container has; the device beside it goes on."""
+    device = deployment.devices[0]
+    begun = device.begun()
+
+    with pytest.raises(CommandFailed) as killed:
+        device.execute("python3", "-c", GREED)
+
+    hoarded = max(int(line) for line in killed.value.output.split() if line.isdecimal())
+    assert killed.value.code == 137
+    assert hoarded * MEBIBYTE <= MEMORY_LIMIT["patient"]
+    assert (device.begun(), device.restarts()) == (begun, 0)
+    assert_serving(deployment, "still here after the greed?")
+
+
+def test_nothing_outside_can_be_reached_from_inside(deployment: Deployment) -> None:
+    """Not the host's other addresses, where something listens, and not the world; the doctor can be reached."""
+    device = deployment.devices[0]
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        socket.create_connection((own_address(), int(port)), timeout=3).close()  # it does listen there
+        answers = {
+            place: device.execute("python3", "-c", CALL, *place)
+            for place in ((own_address(), port), ("203.0.113.7", "443"), ("198.51.100.7", "53"))
+        }
+
+    assert {place for place, answer in answers.items() if "reached" in answer} == set()
+    assert all(answer.startswith(("OSError", "TimeoutError")) for answer in answers.values())
+    assert device.execute("python3", "-c", CALL, "doctor", "7700").strip() == "reached"
+
+
+def own_address() -> str:
+    """The host's address on its way to the world, or where there is no such way the one of its own name."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        try:
+            asked.connect(("192.0.2.1", 9))  # sends nothing
+            return str(asked.getsockname()[0])
+        except OSError:
+            return socket.gethostbyname(socket.gethostname())
+
+
+def assert_serving(deployment: Deployment, text: str) -> None:
+    """The doctor takes a message, and every patient has it."""
+    deployment.wait_for_established(len(deployment.devices))
+    deployment.wait_for_delivery(deployment.broadcast(text))
