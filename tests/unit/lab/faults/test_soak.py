@@ -68,7 +68,9 @@ def test_files_logs_and_the_write_ahead_log_may_not_grow(last: dict[str, float],
 async def test_a_sample_is_the_kernels_account(tmp_path: Path) -> None:
     """Of the process itself, and of its database's log."""
     (tmp_path / "doctor.db-wal").write_bytes(bytes(2_000_000))
-    async with Program("idle", ["-c", "import time; time.sleep(60)"], {}, "stdout") as program:
+    idle = "import time; print('{}', flush=True); time.sleep(60)"
+    async with Program("idle", ["-c", idle], {}, "stdout") as program:
+        await program.wait_for("have started", lambda started: bool(started.lines), 10)
         sample = take(program, tmp_path)
 
         assert sample.wal == 2.0
