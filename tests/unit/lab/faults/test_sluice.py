@@ -10,10 +10,10 @@ import pytest
 from lab.faults import sluice as sluice_module
 from lab.faults.capture import Capture, Way
 from lab.faults.row import Scale, Trial
-from lab.faults.rows.slow_readers import Case, typical_p99
-from lab.faults.siege import percentile
+from lab.faults.rows.slow_readers import Case
 from lab.faults.sluice import Sluice
-from lab.faults.ward import Ward
+from lab.faults.swarm import Swarm
+from lab.faults.ward import Room, Ward
 from tests.doctor_bench import LIMIT_S
 
 MUCH = 8 * 1024 * 1024  # more than all kernels and buffers on the way hold
@@ -73,12 +73,18 @@ async def test_a_sluice_without_a_doctor_closes() -> None:
         writer.close()
 
 
-def test_one_hiccup_does_not_move_the_typical_percentile() -> None:
-    """It is in one block of three."""
-    calm = [0.01] * 300
-    assert typical_p99([*calm[:290], *[5.0] * 10]) == 0.01
-    assert percentile([*calm[:290], *[5.0] * 10], 99) == 5.0
-    assert typical_p99([0.01, 0.05] * 150) == 0.05
+async def test_one_busy_moment_decides_nothing_and_a_slowdown_does(tmp_path: Path) -> None:
+    """Medians of blocks are compared; both are figures."""
+    ward = Ward(tmp_path)
+    room = Room("none", ward.clinic.proxy, Swarm(tmp_path / "patients", "127.0.0.1:9", ward.watch))
+    case = Case(Trial(Scale(), 1, tmp_path, lambda done, total: None), ward, room, room)
+    case.with_them, case.without = [0.1, 9.0, 0.1], [0.1, 0.1, 0.1]
+    case.compare()
+    assert case.troubles == []
+    case.with_them, case.without = [0.3, 0.3, 0.1], [0.1, 9.0, 0.1]
+    case.compare()
+    assert case.troubles == ["The others' p99 was 3.00 times the usual; it must be below 2."]
+    assert [value for name, value in case.figures if name == "p99_ratio"] == [1.0, 3.0]
 
 
 @pytest.mark.slow
@@ -94,7 +100,7 @@ async def test_without_a_limit_nobody_who_reads_nothing_is_cut(tmp_path: Path) -
             await ward.admit(others, ["bed-1"])
             case = Case(trial, ward, slow, others)
             sluice.narrow()
-            await case.measure(1.0)
+            await case.measure(60)
             await case.until_cut(0.5)
             sluice.widen()
             await case.until_caught_up()
