@@ -140,7 +140,12 @@ class _Kills:
             # A guest that is revoked meanwhile ends, and returns no more.
             return gone or all(member.connected or member.task is None for member in members)
 
-        await self._stage.watch.until(settled, "all patients' return", REACHED)
+        try:
+            await self._stage.watch.until(settled, "all patients' return", REACHED)
+        except ScenarioFailed as failed:
+            away = sorted(member.name for member in members if not member.connected and member.task)
+            self._findings.append(f"{failed} Still away: {', '.join(away)}.")
+            return
         if self._died is not None and clinic.serving.is_set():
             self._all_back.append(time.monotonic() - self._died)
 
