@@ -18,7 +18,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 FAST := -m "not integration and not slow"
 
 SCRIPTS = $(shell git ls-files --cached --others --exclude-standard | xargs awk 'FNR == 1 && /^\#!.*sh$$/ { print FILENAME }')
-export PATIENTS WEATHER
+export PATIENTS
 
 ##@ Run it
 .PHONY: demo
@@ -27,7 +27,7 @@ demo: $(VENV)/.run-ready ## a doctor and PATIENTS=5 patients as local processes,
 
 .PHONY: up
 up: images ## the same in containers: PATIENTS=5 of them, started and waited for; WEATHER=rural
-	@containers/compose up --detach --remove-orphans
+	@WEATHER=$(WEATHER) containers/compose up --detach --remove-orphans
 	@containers/await $(PATIENTS)
 
 .PHONY: logs
