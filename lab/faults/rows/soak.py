@@ -31,7 +31,7 @@ REPORT_EVERY = 50  # messages
 
 LONG = 1800.0  # seconds from which on a trend over ten minutes can be seen to the percent
 GROWTH_LONG = 0.01  # of the resident memory in ten minutes
-GROWTH_SHORT = 0.03  # of the resident memory, from the end of the warm-up to the end
+GROWTH_SHORT = 0.05  # of the resident memory, from the end of the warm-up to the end
 DESCRIPTORS = 8  # more than at the end of the warm-up: connections of the API come and go
 LINES_A_MESSAGE = 1.0
 WAL = 16.0  # MB
