@@ -209,7 +209,7 @@ class Proxy:
         while data:
             try:
                 data = await source.read(CHUNK)
-            except (ConnectionError, TimeoutError):
+            except OSError:
                 data = None
             now = time.monotonic()
             size = len(data) if data else 0
@@ -255,7 +255,7 @@ class Proxy:
         try:
             end.write(data)
             await end.drain()
-        except (ConnectionError, TimeoutError):
+        except OSError:
             return False
         return len(data) == whole
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import random as pseudo
+import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from typing import Any
 
-from lab.faults.history import Left
+from doctor.answers import PatientAnswer
+from lab.faults.history import Joined, Left
 from lab.faults.keys import EpochKey, KeyRing, SessionKey
 from lab.faults.orders import Refused
 from lab.faults.row import Row, Scale, Tally, Trial
@@ -148,15 +150,51 @@ class Churn:
         if not guest.member:
             self._stage.returning(guest.name)
         self._stage.swarm.start(guest.name)
+        guest.here = True
         await self._stage.gather({guest.name})
-        guest.here = guest.member = True
+        guest.member = True
 
     async def _retire(self, guest: Guest) -> None:
+        before = self._sessions(guest)
         await self._stage.retire(guest.name)
         guest.member = guest.in_ward = False
         if guest.here:
-            guest.here = False
-            await self._until_told(guest, Reason.RETIRED)
+            await self._see_off(guest, before)
+
+    async def _see_off(self, guest: Guest, sessions: int) -> None:
+        """A retired device is told so and ends, unless it was about to connect: then it has come back, as it may."""
+        left = next(
+            each
+            for each in reversed(self._stage.record.history.events)
+            if isinstance(each, Left) and each.patient == guest.name
+        )
+        member = self._stage.swarm.members[guest.name]
+        while True:
+            await self._stage.watch.until(
+                partial(self._told_or_connected, guest, sessions), f"the end of {guest.name}", PATIENCE
+            )
+            if member.verdict is not None:
+                break
+            sessions = self._sessions(guest)
+            if await self._is_active(guest):
+                now = time.monotonic()
+                joined = Joined(time=now, asked=left.asked, patient=guest.name, group=EVERYONE)
+                self._stage.record.history.add(joined)
+                guest.member = True
+                return
+        guest.here = False
+        self._require(guest, Reason.RETIRED)
+
+    def _sessions(self, guest: Guest) -> int:
+        return sum(key.holder == guest.name for key in self._stage.record.keys.sessions)
+
+    def _told_or_connected(self, guest: Guest, sessions: int) -> bool:
+        member = self._stage.swarm.members[guest.name]
+        return member.verdict is not None or (member.connected and self._sessions(guest) > sessions)
+
+    async def _is_active(self, guest: Guest) -> bool:
+        roster = await self._stage.clinic.orders.get("/v1/patients", list[PatientAnswer])
+        return any(each.patient == guest.name and each.state != "retired" for each in roster)
 
     async def _revoke(self, guest: Guest) -> None:
         await self._stage.revoke(guest.name)
@@ -172,8 +210,12 @@ class Churn:
         await self._stage.watch.until(
             lambda: member.verdict is not None, f"the end of {guest.name}", PATIENCE
         )
-        if member.verdict is None or member.verdict.reason is not reason:
-            raise ScenarioFailed(f"it was told {member.verdict}, not {reason.value}.")
+        self._require(guest, reason)
+
+    def _require(self, guest: Guest, reason: Reason) -> None:
+        verdict = self._stage.swarm.members[guest.name].verdict
+        if verdict is None or verdict.reason is not reason:
+            raise ScenarioFailed(f"it was told {verdict}, not {reason.value}.")
 
 
 def falling(ring: KeyRing) -> Iterator[str]:
