@@ -61,6 +61,11 @@ class Journal:
     Args:
         audit_dir: where it stands.
         storage_key: the doctor's; the key of the lines is derived from it.
+
+    Attributes:
+        behind: the disk refused; `complete` tries again.
+        voided: lines that confirmed restores have voided, which the compared database does not have either: it is older than
+            those restores, and what was done again then has to be done again once more.
     """
 
     def __init__(self, audit_dir: Path, storage_key: bytes) -> None:
@@ -68,11 +73,12 @@ class Journal:
         self._key = kdf.derive(Label.JOURNAL_KEY, (storage_key,))
         self._written: int | None = None  # up to this audit entry; None: not compared yet
         self.behind = False
+        self.voided: tuple[Line, ...] = ()
 
     def compare(self, db: sqlite3.Connection) -> list[Line]:
         """Complete the journal from the database, and return what the database does not have, oldest first.
 
-        Lines that a confirmed restore has voided are not among them. Only after this does `complete` write anything.
+        Lines that a confirmed restore has voided are not among them, see `voided`. Only after this does `complete` write anything.
 
         Raises:
             StorageError: the file cannot be read or written, or a line of it is damaged; names it.
@@ -83,10 +89,16 @@ class Journal:
         self._append(behind)
         self._written = _last_sequence(db)
         standing: list[Line] = []
+        voided: list[Line] = []
         for line in (*lines, *behind):
             if line.action == Action.RESTORED.value:
-                standing = [earlier for earlier in standing if earlier.sequence <= int(line.subject)]
+                base = int(line.subject)
+                voided += [earlier for earlier in standing if earlier.sequence > base]
+                standing = [earlier for earlier in standing if earlier.sequence <= base]
+                if holds(db, line.sequence, line.hash):
+                    voided.clear()  # this database did it all again before it was confirmed
             standing.append(line)
+        self.voided = tuple(line for line in voided if not holds(db, line.sequence, line.hash))
         return [line for line in standing if not holds(db, line.sequence, line.hash)]
 
     def complete(self, db: sqlite3.Connection) -> None:

@@ -76,12 +76,20 @@ class Restoration:
 
 
 def look(
-    db: sqlite3.Connection, sealer: Sealer, lines: Sequence[Line], directory: Path, key: SigningKey, now: int
+    db: sqlite3.Connection,
+    sealer: Sealer,
+    lines: Sequence[Line],
+    voided: Sequence[Line],
+    directory: Path,
+    key: SigningKey,
+    now: int,
 ) -> tuple[Restored | None, Lost]:
     """Whether a database is an older state, by its own word, the journal's or the signed heads'; and what it lacks.
 
     Args:
         lines: those of the journal that the database does not have.
+        voided: those that confirmed restores have voided which it does not have either. They do not make it an older state, but
+            where it is one, nobody comes back for it whom they say is revoked.
         directory: where the heads are.
 
     Raises:
@@ -91,7 +99,7 @@ def look(
     ahead = _heads_ahead(db, directory, key)
     sequences = [line.sequence for line in lines] + [head.sequence for head in ahead]
     times = [line.time for line in lines] + [head.time for head in ahead]
-    lost = Lost(max(sequences, default=0), max(times, default=0), tuple(lines))
+    lost = Lost(max(sequences, default=0), max(times, default=0), (*voided, *lines))
     mark = facts.read(db, sealer, Restored)
     if mark is not None or not sequences:
         return mark, lost
@@ -113,17 +121,19 @@ def _heads_ahead(db: sqlite3.Connection, directory: Path, key: SigningKey) -> li
     newest = heads.newest(directory)
     if newest is None:
         return []
-    if not heads.verifier(key.public, key.algorithm)(newest):
+    is_ours = heads.verifier(key.public, key.algorithm)
+    if not is_ours(newest):
         raise StorageError(
             f"{directory / heads.HEADS_FILE}: the last line is not signed by this doctor's key. Put the file back from a copy,"
             " or move it away: the doctor then writes a new one, and what was cut off before it can no longer be told."
         )
     if heads.holds(db, newest.sequence, newest.hash):
         return []
-    lines = heads.read(directory)
+    lines = [head for head in heads.read(directory) if head.base is None or is_ours(head)]
     void = heads.voided(lines)
     standing = [head for position, head in enumerate(lines) if position not in void]
-    return [head for head in standing if not heads.holds(db, head.sequence, head.hash)]
+    ahead = [head for head in standing if not heads.holds(db, head.sequence, head.hash)]
+    return [head for head in ahead if is_ours(head)]  # a forged one must not say what is lost, nor until when
 
 
 def complete_heads(
@@ -179,21 +189,26 @@ def enter(db: sqlite3.Connection, sealer: Sealer, mark: Restored, lost: Lost, no
 
 
 def _revoke_again(db: sqlite3.Connection, line: Line, now: int) -> bool:
-    row = db.execute("SELECT standing FROM patients WHERE patient_id = ?", (line.subject,)).fetchone()
-    if row is not None:
-        if row[0] == Standing.REVOKED.value:
-            return False
-        roster.depart(db, line.subject, Standing.REVOKED, now, "journal")
-        return True
-    # Enrolled and revoked in the time that is lost: id and key stay tombstones all the same.
     key = bytes.fromhex(line.key)
+    owner = fingerprint(Algorithm(line.algorithm), key)
+    # An id that is unknown here may be that of a key which this database knows by another: lost once, and invited anew.
+    rows = db.execute(
+        "SELECT patient_id, standing FROM patients WHERE patient_id = ? OR fingerprint = ?",
+        (line.subject, owner),
+    ).fetchall()
+    active = [patient_id for patient_id, standing in rows if standing != Standing.REVOKED.value]
+    for patient_id in active:
+        roster.depart(db, patient_id, Standing.REVOKED, now, "journal")
+    if rows:
+        return bool(active)
+    # Enrolled and revoked in the time that is lost: id and key stay tombstones all the same.
     db.execute(
         "INSERT INTO patients VALUES (?, ?, ?, ?, ?, NULL, ?, ?)",
         (
             line.subject,
             line.algorithm,
             key,
-            fingerprint(Algorithm(line.algorithm), key),
+            owner,
             Standing.REVOKED.value,
             *(line.time, line.time),
         ),

@@ -106,7 +106,9 @@ async def open_stores(settings: DoctorSettings) -> AsyncIterator[Stores]:
                 owner = facts.require_owner(reader, sealer, settings.doctor_id, keys)
                 schema = facts.require_schema(reader, sealer)
                 lines = journal.compare(reader)
-                mark, lost = restoration.look(reader, sealer, lines, audit_dir, keys.identity, now)
+                mark, lost = restoration.look(
+                    reader, sealer, lines, journal.voided, audit_dir, keys.identity, now
+                )
                 mark = await writer.submit(lambda db: _prepare(db, sealer, (owner, schema), mark, lost, now))
                 confirmed = facts.read(reader, sealer, Confirmed)
                 yield Stores(

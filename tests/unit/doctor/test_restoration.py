@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from doctor import answers, heads, restoration
@@ -275,6 +276,48 @@ async def test_a_second_restore_after_a_confirmed_one_is_noticed_as_well(tmp_pat
 
 
 @on_a_loop
+async def test_who_was_revoked_stays_revoked_however_often_the_old_copy_comes_back(tmp_path: Path) -> None:
+    """Confirming voids the lost entries, and the copy lacks those that did them again: a revocation is never forgotten for it."""
+    story = Story(tmp_path)
+    await story.tell()
+    for _ in range(3):
+        async with running(tmp_path) as doctor:
+            waiting = doctor.gateway.commands.restore_state()
+            assert (waiting.revoked, waiting.enrolled) == (["eve"], ["bert"])
+            assert {row.patient: row.state for row in doctor.gateway.commands.patients()}["eve"] == "revoked"
+            await confirm(doctor)
+        async with running(tmp_path) as doctor:
+            assert doctor.gateway.ready
+        put_back(tmp_path, story.copy)
+
+
+@on_a_loop
+async def test_a_key_that_was_revoked_under_another_id_is_expelled_under_the_restored_one(
+    tmp_path: Path,
+) -> None:
+    """Lost with a restore and invited anew as somebody else, then revoked; then a copy comes back that knows the key by its first id."""
+    first, second = tmp_path / "first.db", tmp_path / "second.db"
+    async with running(tmp_path):
+        pass
+    copy_database(tmp_path, first)
+    async with running(tmp_path) as doctor:
+        device = await doctor.device("eve")
+    copy_database(tmp_path, second)
+    put_back(tmp_path, first)
+    async with running(tmp_path) as doctor:
+        await confirm(doctor)
+        mallory = Device(await doctor.invite("mallory"), key=device.key)
+        await doctor.connect(mallory)
+        await doctor.attached(mallory)
+        await doctor.gateway.commands.revoke("mallory", ME)
+    put_back(tmp_path, second)
+
+    async with running(tmp_path) as doctor:
+        assert {row.patient: row.state for row in doctor.gateway.commands.patients()} == {"eve": "revoked"}
+        await confirm(doctor)
+
+
+@on_a_loop
 async def test_heads_alone_show_an_old_copy(tmp_path: Path) -> None:
     """Nothing was revoked or enrolled since; the signed end of the log names an entry that is not there."""
     copy = tmp_path / "copy.db"
@@ -304,6 +347,29 @@ async def test_a_forged_head_does_not_start_a_restore(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=f"{HEADS_FILE}: the last line is not signed by this doctor"):
         async with running(tmp_path):
             raise AssertionError("it started")
+
+
+@on_a_loop
+async def test_a_forged_head_between_true_ones_says_nothing_of_what_a_restore_has_lost(
+    tmp_path: Path,
+) -> None:
+    """Not from where on, which would void true heads as well; and not until when, which the operator's clock would never reach."""
+    story = Story(tmp_path)
+    await story.tell()
+    path = tmp_path / "audit" / HEADS_FILE
+    *earlier, newest = path.read_bytes().splitlines(keepends=True)
+    true = heads.read(tmp_path / "audit")[-1]
+    forged = [
+        msgspec.structs.replace(true, base=0),
+        msgspec.structs.replace(true, sequence=1, hash="00" * 32, time=2**62),
+    ]
+    path.write_bytes(b"".join((*earlier, *(msgspec.json.encode(each) + b"\n" for each in forged), newest)))
+
+    async with running(tmp_path) as doctor:
+        waiting = doctor.gateway.commands.restore_state()
+        assert (waiting.newest, waiting.revoked) == (true.sequence, ["eve"])
+        assert 1 < waiting.base < true.sequence
+        assert (await confirm(doctor)).confirmed
 
 
 @on_a_loop
