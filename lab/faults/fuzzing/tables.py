@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,9 @@ from shared.wire.messages import Report, ReportKind
 
 Value: TypeAlias = int | str | bytes | None
 Reader: TypeAlias = Callable[[], object]
+
+_CHECKSUM = re.compile(r",[^,\n]*\n\s*checksum BLOB GENERATED ALWAYS AS \(row_checksum\([^)]*\)\) STORED")
+"""A row's checksum finds the damage when the database is opened; here the readers behind it are tried, which must not rely on it."""
 
 _SEALED = {
     ("messages", "body"),
@@ -58,7 +62,7 @@ def opened() -> Iterator[Subject]:
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         checksums.install(db)
         for script in MIGRATIONS:
-            db.executescript(script)
+            db.executescript(_CHECKSUM.sub("", script))
         db.text_factory = cells.text  # as `shared.storage.sqlite` has it
         db.execute("PRAGMA ignore_check_constraints=ON")
         cast, sealer = Cast(os.urandom), Sealer(bytes(32), os.urandom)
