@@ -112,12 +112,32 @@ def verify_chain(db: sqlite3.Connection) -> str | None:
     return _recompute(db)[1]
 
 
+class _Hashes:
+    """The hashes of a chain from 0 on, which is the genesis. Joined, since a log of years has millions of them."""
+
+    __slots__ = ("_joined",)
+
+    def __init__(self) -> None:
+        self._joined = bytearray(GENESIS)
+
+    def __len__(self) -> int:
+        return len(self._joined) // len(GENESIS)
+
+    def append(self, digest: bytes) -> None:
+        self._joined += digest
+
+    def of(self, sequence: int) -> str:
+        """The hash of one of them, in hexadecimal digits."""
+        start = sequence * len(GENESIS)
+        return self._joined[start : start + len(GENESIS)].hex()
+
+
 _TYPES = (int, int, str, str, str, str, bytes)
 
 
-def _recompute(db: sqlite3.Connection) -> tuple[list[str], str | None]:
+def _recompute(db: sqlite3.Connection) -> tuple[_Hashes, str | None]:
     """The hashes of the entries from 0, the genesis, up to the first that does not fit; and what is wrong with that one."""
-    previous, hashes = GENESIS, [GENESIS.hex()]
+    previous, hashes = GENESIS, _Hashes()
     rows = db.execute(
         "SELECT sequence, time, actor, action, object, detail, hash FROM audit ORDER BY sequence"
     )
@@ -131,7 +151,7 @@ def _recompute(db: sqlite3.Connection) -> tuple[list[str], str | None]:
             if entry_hash(previous, row[0], row[1], row[2:6]) != row[6]:
                 return hashes, f"entry {expected} was changed"
             previous = row[6]
-            hashes.append(previous.hex())
+            hashes.append(previous)
     except (
         sqlite3.Error,
         StorageError,
@@ -141,7 +161,7 @@ def _recompute(db: sqlite3.Connection) -> tuple[list[str], str | None]:
     return hashes, None
 
 
-def _hold_heads(lines: list[Head], hashes: list[str], is_ours: Callable[[Head], bool]) -> Verdict:
+def _hold_heads(lines: list[Head], hashes: _Hashes, is_ours: Callable[[Head], bool]) -> Verdict:
     """Judge the heads in the order in which they were written, without those that a confirmed restore has voided."""
     entries, events = len(hashes) - 1, []
     void, displaced = heads.voided(lines), heads.out_of_place(lines)
@@ -155,7 +175,7 @@ def _hold_heads(lines: list[Head], hashes: list[str], is_ours: Callable[[Head], 
             continue
         elif head.sequence > entries:
             reason = f"the log was cut: a signed head names entry {head.sequence}, the last is {entries}"
-        elif hashes[head.sequence] != head.hash:
+        elif hashes.of(head.sequence) != head.hash:
             reason = f"entry {head.sequence} is not the one that the signed head names: the log was forked"
         elif head.base is not None:
             events.append(_restore_event(head, lines[:position]))
