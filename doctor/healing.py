@@ -45,6 +45,7 @@ class Healing:
         self._fanout = fanout
         self._waiting: dict[Stream, _Gap] = {}
         self._answered_at = -INTERVAL
+        self._asked_for_others = False
         self._timer: asyncio.TimerHandle | None = None
 
     def ask(self, asked: ResendRequested) -> None:
@@ -89,7 +90,9 @@ class Healing:
         """Whether there was something to send again."""
         attachment = self._session.attachments.get(stream)
         if attachment is None:
-            _log.warning("cannot send again: not a recipient", stream=str(stream), **self._session.who)
+            if not self._asked_for_others:  # once a session: it may ask for hundreds, twice a second and without end
+                self._asked_for_others = True
+                _log.warning("cannot send again: not a recipient", stream=str(stream), **self._session.who)
             self._tell(f"it asked for {stream}, of which it is no recipient")
             return False
         missing = self._fanout.catch_up.send_again_from(attachment, gap.position)

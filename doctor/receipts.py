@@ -116,7 +116,7 @@ def commit(db: sqlite3.Connection, batch: Iterable[Acknowledgement], now: int) -
     came first. It does not where the patient was retired: it came back as a new member and was never sent the rest.
     """
     moved = [each for each in batch if _move(db, each)]
-    expired = [(each, number) for each in moved for number in each.expired if _expire(db, each, number)]
+    expired = [(each, number) for each in moved for number in _expire(db, each)]
     # A number that is no message's says nothing of any: so a patient cannot make the log grow by counting up.
     detail = _detail([each for each in moved if _is_message(db, each.stream, each.last)], expired)
     if detail:
@@ -133,11 +133,23 @@ def _move(db: sqlite3.Connection, each: Acknowledgement) -> bool:
     return changed.rowcount > 0
 
 
-def _expire(db: sqlite3.Connection, each: Acknowledgement, number: int) -> bool:
-    # Only numbers of messages that exist: a patient cannot fill the table with others.
+def _expire(db: sqlite3.Connection, each: Acknowledgement) -> list[int]:
+    """Note which messages had expired; those that were not noted before."""
+    claimed = set(each.expired)
+    if not claimed:
+        return []
+    # Only numbers of messages that exist: a patient cannot fill the table with others. And the messages are looked through, not
+    # the claims: a patient may claim a thousand in each receipt, and whoever gives an order waits for this transaction.
+    rows = db.execute(
+        "SELECT number FROM messages WHERE stream = ? AND number BETWEEN ? AND ?",
+        (str(each.stream), min(claimed), max(claimed)),
+    ).fetchall()
+    return [number for (number,) in rows if number in claimed and _note_expired(db, each, number)]
+
+
+def _note_expired(db: sqlite3.Connection, each: Acknowledgement, number: int) -> bool:
     added = db.execute(
-        "INSERT OR IGNORE INTO expired SELECT stream, number, ? FROM messages WHERE stream = ? AND number = ?",
-        (each.patient_id, str(each.stream), number),
+        "INSERT OR IGNORE INTO expired VALUES (?, ?, ?)", (str(each.stream), number, each.patient_id)
     )
     return added.rowcount > 0
 

@@ -1000,6 +1000,21 @@ async def test_a_stranger_to_a_stream_is_sent_nothing_of_it(tmp_path: Path) -> N
         assert "it asked for group:ward, of which it is no recipient" in (trouble(doctor, "anna") or "")
 
 
+@on_a_loop
+async def test_a_device_that_asks_for_what_is_not_its_own_cannot_fill_the_log(tmp_path: Path) -> None:
+    """Hundreds of names twice a second: the first one is written down, the latest is the device's trouble."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        assert anna.stream is not None
+        names = [Stream(TargetKind.GROUP, f"ward-{number}") for number in range(200)]
+        request = ResendRequest(b"", [Position(stream, 0, []) for stream in names])
+        anna.stream.connection._send_record(Opcode.RESEND_REQUEST, request)
+        anna.stream.flush()
+
+        await BELL.until(lambda: "ward-199" in (trouble(doctor, "anna") or ""), "the last of them")
+        assert len(LOG.find("cannot send again: not a recipient")) == 1
+
+
 def ask(device: Device, stream: Stream, position: int) -> None:
     """Send a RESEND_REQUEST whatever the device lacks."""
     assert device.stream is not None

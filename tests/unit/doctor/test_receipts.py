@@ -75,6 +75,20 @@ def test_expired_numbers_that_name_no_message_are_not_stored(ward: Books) -> Non
     assert ward.db.execute("SELECT number FROM expired").fetchall() == [(accepted.number,)]
 
 
+def test_expired_numbers_cost_what_the_messages_cost_and_not_what_is_claimed(ward: Books) -> None:
+    """A member that names a thousand numbers in each receipt must not keep the writer, and with it every order, busy."""
+    earlier, late, later = (ward.accept() for _ in range(3))
+    ward.acknowledge("anna", earlier.number)
+    claimed = [*range(earlier.number + 1, earlier.number + 1000), late.number]
+    statements: list[str] = []
+    ward.db.set_trace_callback(statements.append)
+    ward.acknowledge("anna", later.number, *claimed)
+    ward.db.set_trace_callback(None)
+
+    assert len(statements) < 20
+    assert [ward.states(each)["anna"] for each in (earlier, late, later)] == ["delivered", "expired", "delivered"]
+
+
 def test_what_nobody_fetched_in_time_is_expired(ward: Books) -> None:
     """Unless it was delivered before."""
     accepted = ward.accept(lifetime=1000)
