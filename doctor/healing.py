@@ -90,7 +90,9 @@ class Healing:
         """Whether there was something to send again."""
         attachment = self._session.attachments.get(stream)
         if attachment is None:
-            if not self._asked_for_others:  # once a session: it may ask for hundreds, twice a second and without end
+            if (
+                not self._asked_for_others
+            ):  # once a session: it may ask for hundreds, twice a second and without end
                 self._asked_for_others = True
                 _log.warning("cannot send again: not a recipient", stream=str(stream), **self._session.who)
             self._tell(f"it asked for {stream}, of which it is no recipient")

@@ -86,7 +86,11 @@ def test_expired_numbers_cost_what_the_messages_cost_and_not_what_is_claimed(war
     ward.db.set_trace_callback(None)
 
     assert len(statements) < 20
-    assert [ward.states(each)["anna"] for each in (earlier, late, later)] == ["delivered", "expired", "delivered"]
+    assert [ward.states(each)["anna"] for each in (earlier, late, later)] == [
+        "delivered",
+        "expired",
+        "delivered",
+    ]
 
 
 def test_what_nobody_fetched_in_time_is_expired(ward: Books) -> None:
