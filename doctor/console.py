@@ -23,6 +23,7 @@ from rich.text import Text
 from doctor.client import Client
 from doctor.settings import DoctorSettings
 from shared import config
+from shared.text import readable
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -76,12 +77,12 @@ def show_answer(answer: Any, as_json: bool, show: Callable[[], None]) -> None:
 
 
 def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table; a cell that is a state has its colour."""
+    """Print a table; a cell that is a state has its colour. A cell may be a patient's own words."""
     table = Table(title=Text(title), title_justify="left")
     for column in columns:
         table.add_column(column)
     for row in rows:
-        table.add_row(*(Text(cell, style=STATE_COLOURS.get(cell, "")) for cell in row))
+        table.add_row(*(Text(readable(cell), style=STATE_COLOURS.get(cell, "")) for cell in row))
     CONSOLE.print(table)
 
 

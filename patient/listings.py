@@ -17,8 +17,9 @@ from rich.text import Text
 from patient.inbox import StoredMessage
 from patient.notices import message_block, message_notice
 from patient.outbox import WrittenReport
-from patient.text import decoded, moment, readable
+from patient.text import decoded, moment
 from shared.errors import UserError
+from shared.text import readable
 from shared.wire.messages import BODY_LIMIT, TargetKind
 
 

@@ -17,8 +17,9 @@ from rich.panel import Panel
 from rich.text import Text
 
 from patient.inbox import StoredMessage
-from patient.text import decoded, moment, readable
+from patient.text import decoded, moment
 from shared.logs import get_logger
+from shared.text import readable
 from shared.wire.messages import TargetKind
 
 _log = get_logger("notices")

@@ -21,6 +21,8 @@ from doctor import cli, console, service
 from doctor.settings import DoctorSettings
 from shared.errors import StorageError, UserError
 from shared.protocol import invitations
+from shared.protocol.events import ReportsReceipted
+from shared.wire.messages import Report, ReportKind
 from tests.doctor_bench import EVERYONE, LOG, Device, Doctor, serving_in_a_thread
 
 
@@ -95,6 +97,28 @@ def test_every_command_for_programs(run: Terminal, doctor: Doctor) -> None:
     assert (fleet["patient"], fleet["groups"], fleet["uses"]) == (None, ["everyone", "ward"], 10_000)
     verdict = run.json("audit", "verify")
     assert (verdict["valid"], verdict["first_bad"]) == (True, None)
+
+
+def test_a_report_cannot_steer_the_terminal_of_who_reads_it(run: Terminal, doctor: Doctor) -> None:
+    """Nor turn the direction of writing, or clear what stands above it: a patient writes it, and any patient may be hostile."""
+    anna = enrol(run, doctor, "anna")
+    hostile = "\x1b]52;c;aGk=\x07\n\x1b[2J\n\x9b1A\n\u202eevil".encode()
+    report = Report(bytes(16), ReportKind.REPLY, 1, hostile)
+
+    async def sent() -> None:
+        assert anna.stream is not None
+        anna.stream.connection.report(report)
+        anna.stream.flush()
+        await anna.until(lambda it: ReportsReceipted((report.report_id,)) in it.events)
+
+    doctor.wait(sent())
+
+    code, out, err = run("reports", "anna")
+
+    assert (code, err) == (0, "")
+    for shown in ("\\x1b]52;c;aGk=\\x07", "\\x1b[2J", "\\x9b1A", "\\u202eevil"):
+        assert shown in out
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(out)
 
 
 def test_every_command_for_people(run: Terminal, doctor: Doctor) -> None:

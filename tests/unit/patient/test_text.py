@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from patient.text import decoded, moment, readable
+from patient.text import decoded, moment
+from shared.text import readable
 
 
 @pytest.mark.parametrize(
