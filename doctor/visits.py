@@ -223,7 +223,7 @@ class Visit:
         }
         if failed.clocks is not None:  # two clocks in milliseconds are hard to compare by eye
             line["skew_s"] = (failed.clocks[0] - failed.clocks[1]) / 1000
-        if "patient" not in who or not self._house.entries.spend(who["patient"], elapsed):
+        if "patient" not in who or not self._house.entries.spend(self._budget_of(who["patient"]), elapsed):
             # Anybody can knock, and a revoked device can do so without end; only what a proven patient did is worth an entry
             # that stays, and a line of its own.
             self._house.noise.tell("refused", host, elapsed, **line)
@@ -232,3 +232,7 @@ class Visit:
         _log.warning("refused", **line)
         action = Action.RECEIPT_IMPOSSIBLE if check is Check.RECEIPT_ISSUED else Action.REFUSED
         self._house.ledger.note(action, who["patient"], f"{check.number} {failed.detail}")
+
+    def _budget_of(self, patient_id: str) -> str:
+        """Whose entries a refusal counts among: who is to be enrolled makes up its name, so all of those share one budget."""
+        return patient_id if self._house.roster.member(patient_id) is not None else ""

@@ -179,6 +179,25 @@ async def test_a_revoked_device_that_knocks_without_end_fills_no_disk(
 
 
 @on_a_loop
+async def test_an_invitation_that_is_used_up_fills_no_disk_under_ever_new_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was revoked still knows the secret it came by, and makes up a name and a key for each knock: they share one budget."""
+    monkeypatch.setattr(door.Budget, "LIMIT", 2)
+    async with running(tmp_path) as doctor:
+        eve = await doctor.device("eve")
+        await doctor.gateway.commands.revoke("eve", ME)
+        for number in range(5):
+            guise = Device(eve.invitation, f"eve-{number}")
+            await doctor.connect(guise)
+            await guise.gone()
+        await doctor.settled()
+
+        assert len(LOG.find("refused", check="V-041")) == 5
+        assert len(doctor.audited(Action.REFUSED)) == 2
+
+
+@on_a_loop
 async def test_a_second_key_for_an_id_is_refused_in_clear(tmp_path: Path) -> None:
     """It has proved nothing: it is told nothing but `refused`, and the doctor's log says which key it showed."""
     async with running(tmp_path) as doctor:
