@@ -18,7 +18,7 @@ from litestar.exceptions import ClientException, HTTPException, NotAuthorizedExc
 from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
+from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 from litestar.response import Stream
 
 from doctor.answers import (
@@ -74,6 +74,7 @@ async def _origin(
 Orders: TypeAlias = NamedDependency[Commands]
 Doctor: TypeAlias = NamedDependency[Gateway]
 From: TypeAlias = NamedDependency[Origin]
+Moment: TypeAlias = Annotated[int, QueryParameter(ge=-(2**63), le=2**63 - 1)]  # what SQLite takes
 
 
 @post("/v1/invitations")
@@ -128,7 +129,7 @@ async def list_reports(patient: FromPath[str], commands: Orders) -> list[ReportA
 
 @delete("/v1/patients/{patient:str}/reports", status_code=200)
 async def forget_reports(
-    patient: FromPath[str], before: FromQuery[int], commands: Orders, origin: From
+    patient: FromPath[str], before: Moment, commands: Orders, origin: From
 ) -> ForgottenAnswer:
     """Erase what a patient reported, as far as it was received before a time in milliseconds since the epoch."""
     return await commands.forget_reports(patient, before, origin)

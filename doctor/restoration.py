@@ -242,8 +242,10 @@ def confirm(
     """Let the streams go on above everything that can have been issued, inside the caller's transaction.
 
     Raises:
-        UserError: this machine's clock is behind the newest thing that is known.
+        UserError: it was confirmed a moment ago, or this machine's clock is behind the newest thing that is known.
     """
+    if facts.read(db, sealer, Restored) is None:
+        raise UserError("No restored database waits to be confirmed.")
     if now < lost.newest_time:
         behind = (lost.newest_time - now) / 1000
         raise UserError(

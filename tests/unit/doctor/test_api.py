@@ -470,3 +470,13 @@ async def test_the_server_answers_on_its_socket_and_stops(short_dir: Path) -> No
 
         assert (right.status_code, wrong.status_code) == (200, 401)
         assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+@on_a_loop
+async def test_a_time_beyond_all_times_is_the_askers_mistake(tmp_path: Path) -> None:
+    """SQLite's numbers end at 63 bits; what does not fit is no fault of ours."""
+    async with serving(tmp_path) as it:
+        await it.doctor.device("anna")
+        for before in (2**63, -(2**63) - 1):
+            code, problem = await it.ask("DELETE", f"/v1/patients/anna/reports?before={before}")
+            assert (code, problem["code"]) == (400, "request")

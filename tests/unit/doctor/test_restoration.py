@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -402,6 +403,19 @@ async def test_confirming_twice_is_refused_and_repeating_the_order_is_not(tmp_pa
             await confirm(doctor)
         with pytest.raises(UserError, match="No restored database waits"):
             commands.restore_state()
+
+
+@on_a_loop
+async def test_of_two_who_confirm_at_once_one_is_refused(tmp_path: Path) -> None:
+    """Both orders share a transaction, and the first has taken no effect yet but on the disk."""
+    story = Story(tmp_path)
+    await story.tell()
+    async with running(tmp_path) as doctor:
+        one, other = await asyncio.gather(confirm(doctor), confirm(doctor), return_exceptions=True)
+
+        assert isinstance(one, answers.RestoreAnswer)
+        assert isinstance(other, UserError)
+        assert len(doctor.audited(Action.RESTORED)) == 1
 
 
 @on_a_loop
