@@ -31,6 +31,7 @@ class Inviting(Desk):
         super().__init__(office)
         self.port = office.settings.listen_port
         self._unpublished: InvitationAnswer | None = None
+        self._publishing = asyncio.Lock()  # else one that is void by now could be written over its successor
 
     async def invite(self, order: InviteOrder, origin: Origin) -> InvitationAnswer:
         """Invite one patient, or, without an id, a fleet; a new fleet invitation voids the one before.
@@ -55,7 +56,8 @@ class Inviting(Desk):
         asked = ("invite", order)
         answer = await self._order(origin, asked, work, self._keep_invitation, _invited, InvitationAnswer)
         if fleet:
-            self._unpublished = answer
+            if self._is_open(answer):
+                self._unpublished = answer
             await self.publish_waiting()
         return answer
 
@@ -64,14 +66,16 @@ class Inviting(Desk):
 
         What the disk refuses is tried again: the invitation stands, and the one that is in the file is void.
         """
-        answer, name = self._unpublished, self._office.settings.provisioning_file
-        if answer is not None and name and self._is_open(answer):
-            try:
-                await asyncio.to_thread(write_private, Path(name), answer.invitation.encode())
-            except StorageError as error:
-                _log.error("fleet invitation not written", cause=str(error))
-                return
-        self._unpublished = None
+        async with self._publishing:
+            answer, name = self._unpublished, self._office.settings.provisioning_file
+            if answer is not None and name and self._is_open(answer):
+                try:
+                    await asyncio.to_thread(write_private, Path(name), answer.invitation.encode())
+                except StorageError as error:
+                    _log.error("fleet invitation not written", cause=str(error))
+                    return
+            if self._unpublished is answer:
+                self._unpublished = None
 
     def _require_provisioning_directory(self) -> None:
         name = self._office.settings.provisioning_file

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from doctor import departures
+from doctor import departures, inviting
 from doctor.answers import InviteOrder, Origin
 from doctor.audit import Action
 from doctor.journal import JOURNAL_FILE
@@ -19,7 +21,8 @@ from shared.net.stream import clock
 from shared.protocol import invitations
 from shared.protocol.clock import Instant
 from shared.protocol.doctor_handshake import Standing
-from tests.doctor_bench import LOG, ME, Device, on_a_loop, running
+from shared.storage.keyfile import write_private
+from tests.doctor_bench import LIMIT_S, LOG, ME, Device, on_a_loop, running
 
 
 @on_a_loop
@@ -192,3 +195,57 @@ async def test_a_fleet_invitation_that_cannot_be_written_is_written_later(tmp_pa
 
         assert path.read_text() == answer.invitation != before
         assert len(LOG.find("fleet invitation not written")) == 2
+
+
+@on_a_loop
+async def test_an_old_order_that_is_repeated_takes_no_invitations_place_that_waits_for_its_disk(
+    tmp_path: Path,
+) -> None:
+    """Its answer is that of then, and void; the file gets what is valid."""
+    path = tmp_path / "fleet.invitation"
+    async with running(tmp_path, provisioning_file=str(path)) as doctor:
+        commands = doctor.gateway.commands
+        await commands.invite(InviteOrder(), Origin("operator", "old"))
+        path.unlink()
+        path.mkdir()
+        answer = await commands.invite(InviteOrder(), ME)
+
+        await commands.invite(InviteOrder(), Origin("operator", "old"))
+        path.rmdir()
+        await commands.publish_waiting()
+
+        assert path.read_text() == answer.invitation
+
+
+@on_a_loop
+async def test_of_two_fleet_invitations_at_once_the_valid_one_is_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slowly the first is written."""
+    path = tmp_path / "fleet.invitation"
+    begun, go_on = threading.Event(), threading.Event()
+    at_work, most = [0], [0]
+
+    def write(name: Path, data: bytes) -> None:
+        at_work[0] += 1
+        most[0] = max(most[0], at_work[0])
+        if not begun.is_set():
+            begun.set()
+            assert go_on.wait(LIMIT_S)
+        write_private(name, data)
+        at_work[0] -= 1
+
+    async with running(tmp_path, provisioning_file=str(path)) as doctor:
+        commands = doctor.gateway.commands
+        monkeypatch.setattr(inviting, "write_private", write)
+        first = asyncio.ensure_future(commands.invite(InviteOrder(), ME))
+        await asyncio.to_thread(begun.wait, LIMIT_S)
+        second = asyncio.ensure_future(commands.invite(InviteOrder(), ME))
+        await doctor.settled()
+        await asyncio.to_thread(lambda: None)  # a second writer would be at work by now
+        go_on.set()
+        await first
+        answer = await second
+
+        assert most == [1]
+        assert path.read_text() == answer.invitation
