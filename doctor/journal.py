@@ -90,10 +90,14 @@ class Journal:
         self._written = _last_sequence(db)
         standing: list[Line] = []
         voided: list[Line] = []
+        void: set[tuple[int, str]] = set()
         for line in (*lines, *behind):
+            if (line.sequence, line.hash) in void:
+                continue  # written once more by somebody who only has the file: no entry comes back
             if line.action == Action.RESTORED.value:
                 base = int(line.subject)
                 voided += [earlier for earlier in standing if earlier.sequence > base]
+                void |= {(earlier.sequence, earlier.hash) for earlier in standing if earlier.sequence > base}
                 standing = [earlier for earlier in standing if earlier.sequence <= base]
                 if holds(db, line.sequence, line.hash):
                     voided.clear()  # this database did it all again before it was confirmed

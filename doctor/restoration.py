@@ -130,8 +130,9 @@ def _heads_ahead(db: sqlite3.Connection, directory: Path, key: SigningKey) -> li
     if heads.holds(db, newest.sequence, newest.hash):
         return []
     lines = [head for head in heads.read(directory) if head.base is None or is_ours(head)]
-    void = heads.voided(lines)
-    standing = [head for position, head in enumerate(lines) if position not in void]
+    # One that is void stays so where somebody who only has the file writes it once more.
+    void = {(lines[at].sequence, lines[at].hash) for at in heads.voided(lines)}
+    standing = [head for head in lines if (head.sequence, head.hash) not in void]
     ahead = [head for head in standing if not heads.holds(db, head.sequence, head.hash)]
     return [head for head in ahead if is_ours(head)]  # a forged one must not say what is lost, nor until when
 

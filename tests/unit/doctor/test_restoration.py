@@ -374,6 +374,23 @@ async def test_a_forged_head_between_true_ones_says_nothing_of_what_a_restore_ha
 
 
 @on_a_loop
+async def test_void_lines_that_are_written_once_more_start_no_restore(tmp_path: Path) -> None:
+    """Whoever can write to the audit volume has these, genuine as they are; a healthy doctor must not void its invitations for them."""
+    story = Story(tmp_path)
+    await story.tell()
+    audit_dir = tmp_path / "audit"
+    void = {name: (audit_dir / name).read_bytes() for name in (HEADS_FILE, JOURNAL_FILE)}
+    async with running(tmp_path) as doctor:
+        await confirm(doctor)
+    for name, lines in void.items():
+        with (audit_dir / name).open("ab") as file:
+            file.write(lines)
+
+        async with running(tmp_path) as doctor:
+            assert doctor.gateway.ready, name
+
+
+@on_a_loop
 async def test_a_clock_behind_the_lost_time_must_be_set_first(tmp_path: Path) -> None:
     """Numbers are taken from it: the burned one must be above all that were issued."""
     story = Story(tmp_path)
