@@ -24,7 +24,7 @@ from doctor.roster import Roster
 from doctor.settings import DoctorSettings
 from shared.net.stream import clock
 from shared.storage.sealed import Sealer
-from shared.storage.sqlite import Writer
+from shared.storage.writer import Writer
 
 T = TypeVar("T")
 A = TypeVar("A", bound=Answer)

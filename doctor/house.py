@@ -21,7 +21,7 @@ from shared.net.stream import Stream, reset
 from shared.protocol.doctor_connection import DoctorConnection
 from shared.protocol.doctor_handshake import Practice
 from shared.protocol.events import Event
-from shared.storage.sqlite import Writer
+from shared.storage.writer import Writer
 from shared.wire.opcodes import DisconnectReason
 
 UNSENT_BYTES = 128 * 1024  # that the kernel takes for one device ahead of what it can send

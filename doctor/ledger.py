@@ -18,7 +18,7 @@ from shared.errors import StorageError
 from shared.logs import get_logger
 from shared.net.stream import clock
 from shared.protocol.clock import SECOND
-from shared.storage.sqlite import Writer
+from shared.storage.writer import Writer
 
 _log = get_logger("audit")
 

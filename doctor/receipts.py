@@ -17,7 +17,7 @@ from doctor.outbox import message_id
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
 from shared.net.stream import clock
-from shared.storage.sqlite import Writer
+from shared.storage.writer import Writer
 from shared.wire.messages import Stream
 
 _log = get_logger("receipts")

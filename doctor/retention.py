@@ -14,7 +14,8 @@ from pathlib import Path
 from doctor import audit
 from doctor.audit import Action
 from shared.logs import get_logger
-from shared.storage.sqlite import Writer, checkpoint
+from shared.storage.sqlite import checkpoint
+from shared.storage.writer import Writer
 
 _log = get_logger("retention")
 

@@ -27,7 +27,8 @@ from shared.errors import UserError
 from shared.net.stream import clock
 from shared.storage.keyfile import private_directory
 from shared.storage.sealed import Sealer
-from shared.storage.sqlite import Writer, open_reader
+from shared.storage.sqlite import open_reader
+from shared.storage.writer import Writer
 
 DATABASE_FILE = "doctor.db"
 UNFINISHED = (

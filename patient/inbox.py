@@ -28,7 +28,8 @@ from shared.storage import cells, checksums
 from shared.storage.group_commit import advice
 from shared.storage.schema import has_tables
 from shared.storage.sealed import Sealer
-from shared.storage.sqlite import Writer, open_reader
+from shared.storage.sqlite import open_reader
+from shared.storage.writer import Writer
 from shared.wire.messages import Position, Stream, TargetKind
 
 _log = get_logger("inbox")

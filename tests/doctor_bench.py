@@ -57,7 +57,8 @@ from shared.protocol.invitations import Invitation, derived_id
 from shared.protocol.patient_connection import PatientConnection
 from shared.protocol.patient_handshake import Enrolment, Hello, Identity
 from shared.storage.sealed import Sealer
-from shared.storage.sqlite import Writer, open_database, open_reader
+from shared.storage.sqlite import open_database, open_reader
+from shared.storage.writer import Writer
 from shared.wire.messages import Position, TargetKind
 from shared.wire.messages import Stream as MessageStream
 from shared.wire.opcodes import DisconnectReason, Opcode

@@ -28,7 +28,6 @@ from lab.faults.keys import recorded
 from lab.faults.processes import DeviceProcess
 from lab.faults.proxy import FAIR, Proxy, Weather
 from lab.faults.recorder import Recorder
-from lab.faults.row import Tally, Trial
 from lab.faults.swarm import Swarm, Told
 from lab.faults.watch import Watch
 from lab.processes import ScenarioFailed
@@ -280,47 +279,3 @@ class Ward:
 
     def _logs(self) -> list[tuple[str, bytes]]:
         return [(f"the log of {life.name}", msgspec.json.encode(life.lines)) for life in self.clinic.lives]
-
-
-class Outcome:
-    """How the cases of a row have turned out so far.
-
-    Args:
-        trial: is told of the progress.
-        total: how many cases there are.
-    """
-
-    def __init__(self, trial: Trial, total: int) -> None:
-        self._trial = trial
-        self._total = total
-        self._recovery: list[float] = []
-        self._trouble: list[str] = []
-        self._done = 0
-
-    def survive(self, recovery: float | None = None) -> None:
-        """A case has held; `recovery` in seconds, where something had to recover."""
-        if recovery is not None:
-            self._recovery.append(recovery)
-        self._count()
-
-    def fail(self, sentence: str) -> None:
-        """A case has not."""
-        self._trouble.append(sentence)
-        self._count()
-
-    def _count(self) -> None:
-        self._done += 1
-        self._trial.on_progress(self._done, self._total)
-
-    def tally(self, verdicts: Verdicts | None = None, figures: Sequence[tuple[str, float]] = ()) -> Tally:
-        """All of it, with what the checker has found, where there was something to check."""
-        return Tally(
-            self._total,
-            self._done - len(self._trouble),
-            verdicts.lost if verdicts else 0,
-            verdicts.duplicated if verdicts else 0,
-            verdicts.leaked if verdicts else 0,
-            (*self._trouble, *(verdicts.sentences() if verdicts else ())),
-            tuple(self._recovery),
-            tuple(figures),
-        )

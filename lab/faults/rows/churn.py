@@ -11,19 +11,19 @@ from __future__ import annotations
 import asyncio
 import random as pseudo
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from typing import Any
 
 from doctor.answers import PatientAnswer
+from lab.faults.epochs import differing, falling, skipped
 from lab.faults.history import Joined, Left
-from lab.faults.keys import EpochKey, KeyRing, SessionKey
 from lab.faults.orders import Refused
 from lab.faults.row import Row, Scale, Tally, Trial
 from lab.faults.stage import EVERYONE, Stage
-from lab.processes import Line, ScenarioFailed
+from lab.processes import ScenarioFailed
 from patient.verdicts import Reason
 
 WARD = "ward"
@@ -216,48 +216,6 @@ class Churn:
         verdict = self._stage.swarm.members[guest.name].verdict
         if verdict is None or verdict.reason is not reason:
             raise ScenarioFailed(f"it was told {verdict}, not {reason.value}.")
-
-
-def falling(ring: KeyRing) -> Iterator[str]:
-    """Where a device was given an epoch that is not above the last one of its session, or below one of an earlier session.
-
-    A session begins with the current epoch, which may be the one that the session before it ended with.
-    """
-    last: dict[tuple[str, str], int] = {}
-    fresh: set[tuple[str, str]] = set()
-    taken: list[SessionKey | EpochKey] = sorted([*ring.sessions, *ring.epochs], key=lambda key: key.time)
-    for key in taken:
-        if isinstance(key, SessionKey):
-            fresh |= {place for place in last if place[0] == key.holder}
-            continue
-        place = (key.holder, key.group)
-        before = last.get(place, 0)
-        if key.number < before or (key.number == before and place not in fresh):
-            yield f"{key.holder} was given epoch {key.number} of {key.group} after {before}."
-        fresh.discard(place)
-        last[place] = max(before, key.number)
-
-
-def differing(keys: Iterable[EpochKey]) -> Iterator[str]:
-    """Where two devices were given different secrets for one epoch, or two epochs have one secret."""
-    by_epoch: dict[tuple[str, int], bytes] = {}
-    by_secret: dict[bytes, tuple[str, int]] = {}
-    for key in keys:
-        epoch = (key.group, key.number)
-        if by_epoch.setdefault(epoch, key.secret) != key.secret:
-            yield f"{key.holder} holds another secret of epoch {key.number} of {key.group} than others."
-        elif by_secret.setdefault(key.secret, epoch) != epoch:
-            yield f"{key.holder} holds one secret for two epochs of {key.group}, {key.number} among them."
-
-
-def skipped(begun: Iterable[Line]) -> Iterator[str]:
-    """Where the doctor's epochs do not follow one another by one."""
-    last: dict[object, int] = {}
-    for line in begun:
-        number = int(str(line["epoch"]))
-        if line["group"] in last and number != last[line["group"]] + 1:
-            yield f"The doctor began epoch {number} of {line['group']} after {last[line['group']]}."
-        last[line["group"]] = number
 
 
 async def run(trial: Trial) -> Tally:

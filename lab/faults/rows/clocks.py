@@ -24,10 +24,11 @@ from functools import partial
 
 from lab.faults.clock_runner import WrongClock
 from lab.faults.history import Joined
+from lab.faults.outcome import Outcome
 from lab.faults.processes import DeviceProcess
 from lab.faults.recordings import REFUSED, handshakes, play_back
 from lab.faults.row import Row, Scale, Tally, Trial
-from lab.faults.ward import EVERYONE, Outcome, Room, Ward
+from lab.faults.ward import EVERYONE, Room, Ward
 from lab.processes import Program, ScenarioFailed
 from patient import notices
 from patient.exit_codes import ExitCode

@@ -32,9 +32,10 @@ from doctor.journal import JOURNAL_FILE
 from lab.faults import orders, volumes
 from lab.faults.clinic import Clinic
 from lab.faults.history import Joined, Left
+from lab.faults.outcome import Outcome
 from lab.faults.row import Row, Scale, Tally, Trial
 from lab.faults.volumes import Volume
-from lab.faults.ward import EVERYONE, Outcome, Ward
+from lab.faults.ward import EVERYONE, Ward
 from lab.faults.watch import Watch
 from lab.processes import ScenarioFailed
 

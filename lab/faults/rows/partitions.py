@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from enum import Enum, unique
 
 from lab.faults.capture import Way
+from lab.faults.outcome import Outcome
 from lab.faults.row import Row, Scale, Tally, Trial
-from lab.faults.ward import EVERYONE, Outcome, Room, Ward
+from lab.faults.ward import EVERYONE, Room, Ward
 from lab.processes import ScenarioFailed
 from shared.protocol.clock import SECOND
 from shared.protocol.connection import SILENCE_LIMIT

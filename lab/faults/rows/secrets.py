@@ -12,17 +12,16 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from doctor.answers import DepartureAnswer
 from doctor.settings import TOKEN_NAME, api_directory
-from lab.faults.canaries import forms
 from lab.faults.orders import NotAnswered, Refused
 from lab.faults.row import Row, Scale, Tally, Trial
+from lab.faults.search import Search, files_to_search
 from lab.faults.spoiling import PATIENT_FRAMES, Caller, Order
 from lab.faults.ward import Ward
 from lab.processes import Program
@@ -32,8 +31,6 @@ from shared.protocol.invitations import from_text
 PATIENCE = 60.0
 SWARM = ("bed-1", "bed-2")
 PROCESS = "anna"
-SHORTEST = 16  # bytes; fewer are found by chance
-KEY_FILES = re.compile(r"/(keys/|api/|identity\.json$|.*\.invitation$)")
 
 # A doctor that fails inside, with keys and bodies on the stack: its tracebacks must show neither.
 FAULTY = """
@@ -51,53 +48,6 @@ from doctor.cli import main
 sys.argv = ["telemed-doctor", "serve"]
 raise SystemExit(main())
 """
-
-
-@dataclass(slots=True)
-class Search:
-    """Secrets by name, and places by name with what was found in them to read.
-
-    Args:
-        secrets: each of SHORTEST bytes or more.
-        places: kind of place, name and content.
-    """
-
-    secrets: dict[str, bytes] = field(default_factory=dict)
-    places: list[tuple[str, str, bytes]] = field(default_factory=list)
-
-    def add(self, name: str, secret: bytes) -> None:
-        """One more secret."""
-        if len(secret) < SHORTEST:
-            raise ValueError(f"{name} is too short to be looked for")
-        self.secrets[name] = secret
-
-    def look(self, kind: str, name: str, content: bytes) -> None:
-        """One more place."""
-        self.places.append((kind, name, content))
-
-    def hits(self) -> list[str]:
-        """A sentence for each secret in each place."""
-        return [
-            f"{secret} stands {form} in {name} ({kind})"
-            for secret, content in self.secrets.items()
-            for form, pattern in forms(content).items()
-            for kind, name, place in self.places
-            if pattern in place
-        ]
-
-    def blind_kinds(self) -> list[str]:
-        """The kinds of places in which a canary that is planted now is not found: there the search proves nothing."""
-        canary = secrets.token_bytes(24)
-        blind = []
-        for kind in sorted({kind for kind, _, _ in self.places}):
-            planted = Search({"the canary": canary})
-            for number, form in enumerate(forms(canary).values()):
-                content = next(content for each, _, content in self.places if each == kind)
-                middle = len(content) // 2
-                planted.look(kind, str(number), content[:middle] + form + content[middle:])
-            if len({hit.rpartition(" in ")[2] for hit in planted.hits()}) < len(forms(canary)):
-                blind.append(kind)
-        return blind
 
 
 async def run(trial: Trial) -> Tally:
@@ -311,13 +261,6 @@ def _collect_places(ward: Ward, device: Program, directory: Path, search: Search
         search.look("capture of the wire", f"connection {connection}, {way.value}", data)
     for path in files_to_search(directory):
         search.look("file", str(path.relative_to(directory)), path.read_bytes())
-
-
-def files_to_search(directory: Path) -> Iterator[Path]:
-    """Every file but those that are there to hold keys."""
-    for path in sorted(directory.rglob("*")):
-        if path.is_file() and not KEY_FILES.search(str(path)):
-            yield path
 
 
 def _judge_processes(search: Search, programs: Sequence[tuple[str, Program]]) -> list[str]:

@@ -16,9 +16,10 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from lab.faults.outcome import Outcome
 from lab.faults.proxy import FAIR, Weather
 from lab.faults.row import Row, Scale, Tally, Trial
-from lab.faults.ward import EVERYONE, Outcome, Room, Ward
+from lab.faults.ward import EVERYONE, Room, Ward
 from lab.faults.weather import grid
 from lab.processes import ScenarioFailed
 

@@ -10,8 +10,9 @@ import pytest
 from doctor import audit, heads
 from doctor.audit import Action
 from doctor.database import MIGRATIONS
+from lab.faults.log_edits import EDITS, Case, Copy, Edit
 from lab.faults.rows import audit_edits
-from lab.faults.rows.audit_edits import EDITS, Case, Copy, Edit, Log
+from lab.faults.rows.audit_edits import Log
 from shared.crypto.signatures import SIGNERS, Algorithm
 from shared.storage.sqlite import open_database
 from tests.crypto_tools import entropy

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lab.faults.epochs import differing, falling, skipped
 from lab.faults.keys import EpochKey, KeyRing, SessionKey
-from lab.faults.rows.churn import differing, falling, skipped
 
 GROUP = "everyone"
 

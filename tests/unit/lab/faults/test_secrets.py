@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.faults.rows import secrets
-from lab.faults.rows.secrets import Search
+from lab.faults.search import Search, files_to_search
 
 SECRET = bytes(range(100, 132))
 
@@ -51,4 +50,4 @@ def test_files_that_are_there_to_hold_keys_are_no_places(tmp_path: Path) -> None
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
 
-    assert {str(path.relative_to(tmp_path)) for path in secrets.files_to_search(tmp_path)} == set(others)
+    assert {str(path.relative_to(tmp_path)) for path in files_to_search(tmp_path)} == set(others)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from lab.faults.history import Accepted, Applied
+from lab.faults.outcome import Outcome
 from lab.faults.row import Scale, Tally, Trial
-from lab.faults.ward import EVERYONE, Outcome, Ward
+from lab.faults.ward import EVERYONE, Ward
 from lab.processes import ScenarioFailed
 
 

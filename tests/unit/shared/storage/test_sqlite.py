@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from shared.errors import LocalError, StorageError, UserError
-from shared.storage.sqlite import Writer, checkpoint, open_database, open_reader
+from shared.storage.sqlite import checkpoint, open_database, open_reader
+from shared.storage.writer import Writer
 
 MIGRATIONS = ["CREATE TABLE t (n INTEGER PRIMARY KEY, b BLOB) STRICT;"]
 
@@ -529,7 +530,7 @@ def test_a_read_only_volume_is_refused_at_the_start(small_disk: Path) -> None:
 
 WRITE_UNTIL_KILLED = """
 import asyncio, pathlib, sys
-from shared.storage.sqlite import Writer
+from shared.storage.writer import Writer
 
 async def caller(writer):
     while True:
