@@ -3,18 +3,23 @@
 Law of this module: group parameters are constants. No function takes a modulus, a generator or a curve, so no peer can hand
 us a composite, a smooth or a tiny one. What comes from outside is refused here or is an element of the right group.
 
+Two libraries compute in ffdhe3072. Secret exponents go into pycryptodome's power, which takes care of side channels. Public
+values go into GMP's functions, whose time depends on what they are given, and which are up to two hundred times faster.
+
 - ffdhe3072 (RFC 7919 appendix A.2): a safe prime p = 2q + 1 with generator 2 of the subgroup of prime order q.
 - NIST P-256 (SP 800-186 section 3.2.1.3), only as uncompressed points (SEC 1 section 2.3.4).
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
+import gmpy2
 from Crypto.Math.Numbers import Integer
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from shared.errors import InvalidElement
+from shared.errors import InvalidElement, LocalError
 
 # RFC 7919 writes the prime as 2^3072 - 2^3008 + (floor(2^2942 * e) + 2625351) * 2^64 - 1; the tests compute it from there.
 P: Final = int(
@@ -43,6 +48,16 @@ CURVE: Final = ec.SECP256R1()
 MODULUS: Final = Integer(P, public=True)
 GENERATOR: Final = Integer(G, public=True)
 
+PUBLIC_MODULUS: Final = gmpy2.mpz(P)
+"""For what anybody may know; never together with a secret."""
+
+EXPONENT_BITS: Final = 672
+"""The longest public exponent: the second half of a Schnorr signature."""
+
+_WINDOW: Final = (
+    6  # bits of an exponent that one multiplication covers; a table of 3 MB for exponents of 672 bits
+)
+
 
 def check_element(y: int) -> None:
     """Check that `y` lies in the order-q subgroup of ffdhe3072 and is neither 1 nor p − 1.
@@ -52,8 +67,39 @@ def check_element(y: int) -> None:
     """
     if not 1 < y < P - 1:
         raise InvalidElement("the ffdhe3072 element is not between 2 and p − 2")
-    if Integer.jacobi_symbol(y, MODULUS) != 1:
+    if gmpy2.jacobi(y, PUBLIC_MODULUS) != 1:
         raise InvalidElement("the ffdhe3072 element is outside the subgroup of order q")
+
+
+def public_power_of_generator(exponent: int) -> gmpy2.mpz:
+    """Return g^exponent mod p for a public exponent of at most 672 bits.
+
+    Its time depends on the exponent, and so do the places of memory that it reads: never give it a secret. One multiplication
+    for each six bits, from a table of the generator's powers (Brickell, Gordon, McCurley, Wilson, EUROCRYPT 1992). Raises LocalError for
+    a longer exponent.
+    """
+    if exponent.bit_length() > EXPONENT_BITS:
+        raise LocalError(
+            f"the table of powers ends at {EXPONENT_BITS} bits, the exponent has {exponent.bit_length()}"
+        )
+    product = gmpy2.mpz(1)
+    for row in _generator_table():
+        product = product * row[exponent & ((1 << _WINDOW) - 1)] % PUBLIC_MODULUS
+        exponent >>= _WINDOW
+    return product
+
+
+@cache
+def _generator_table() -> tuple[tuple[gmpy2.mpz, ...], ...]:
+    """g^(d · 2^(6i)) for every digit d and place i; made when the first signature is verified."""
+    rows, base = [], gmpy2.mpz(G)
+    for _ in range(EXPONENT_BITS // _WINDOW):
+        row = [gmpy2.mpz(1)]
+        for _ in range((1 << _WINDOW) - 1):
+            row.append(row[-1] * base % PUBLIC_MODULUS)
+        rows.append(tuple(row))
+        base = row[-1] * base % PUBLIC_MODULUS
+    return tuple(rows)
 
 
 def encode_element(y: int) -> bytes:

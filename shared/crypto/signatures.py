@@ -17,8 +17,7 @@ based on groups of unknown order", J. Cryptology 2006): e·x has at most 536 bit
 distribution of s is within 2⁻¹³⁵ of one that does not depend on x. A k less than 128 bits longer than e·x would leak the top bits of
 x, signature by signature. s is never negative, since k ≥ 2⁶⁷¹ > e·x.
 
-No fixed-base table: at 3072 bits one modular multiplication in Python costs more than eight bits of exponent cost in the
-library's power, which is told that the exponents of a verification are public.
+Nothing in a verification is secret, so it computes with GMP: g^s from a table, y^e by its power (see `groups`).
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Protocol
 
+import gmpy2
 from Crypto.Math.Numbers import Integer
 from cryptography.exceptions import InvalidSignature as LibraryInvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -43,11 +43,11 @@ from shared.crypto.elgamal import EXPONENT_SIZE, power_of_generator, random_expo
 from shared.crypto.groups import (
     CURVE,
     ELEMENT_SIZE,
-    GENERATOR,
-    MODULUS,
     POINT_SIZE,
+    PUBLIC_MODULUS,
     decode_element,
     load_p256_public,
+    public_power_of_generator,
 )
 from shared.crypto.kdf import DIGEST_SIZE, Label, derive, digest, frame
 from shared.crypto.secret import Random
@@ -236,14 +236,13 @@ class SchnorrFfdhe3072:
                 f"a Schnorr signature has {self.signature_size} bytes, not {len(signature)}"
             )
         e, s = signature[:DIGEST_SIZE], signature[DIGEST_SIZE:]
-        # `public` makes the power skip its precautions; nothing in a verification is secret. The size bounds s below
-        # 2⁶⁷², far below q, so no second s of the same residue exists and a signature cannot be altered into another one.
-        commitment = (
-            pow(GENERATOR, Integer.from_bytes(s, public=True), MODULUS)
-            * pow(y, Integer.from_bytes(e, public=True), MODULUS)
-            % MODULUS
+        # Nothing in a verification is secret. The size bounds s below 2⁶⁷², far below q, so no second s of the same residue
+        # exists and a signature cannot be altered into another one.
+        power = gmpy2.powmod(y, int.from_bytes(e, "big"), PUBLIC_MODULUS)
+        commitment = public_power_of_generator(int.from_bytes(s, "big")) * power % PUBLIC_MODULUS
+        expected = _challenge(
+            int(commitment).to_bytes(ELEMENT_SIZE, "big"), public, frame(label.value, *parts)
         )
-        expected = _challenge(commitment.to_bytes(ELEMENT_SIZE), public, frame(label.value, *parts))
         if not hmac.compare_digest(expected, e):
             raise InvalidSignature("the Schnorr signature does not verify")
 
@@ -289,5 +288,5 @@ def _p256_public(data: bytes) -> ec.EllipticCurvePublicKey:
 
 
 @lru_cache(maxsize=_CACHED_KEYS)
-def _ffdhe_public(data: bytes) -> Integer:
-    return Integer(decode_element(data), public=True)
+def _ffdhe_public(data: bytes) -> gmpy2.mpz:
+    return gmpy2.mpz(decode_element(data))

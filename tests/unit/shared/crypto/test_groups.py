@@ -23,8 +23,9 @@ from shared.crypto.groups import (
     decode_element,
     encode_element,
     load_p256_public,
+    public_power_of_generator,
 )
-from shared.errors import InvalidElement
+from shared.errors import InvalidElement, LocalError
 
 # The library names its function like a test; pytest would collect it.
 is_probable_prime = test_probable_prime
@@ -104,6 +105,18 @@ def test_the_jacobi_symbol_decides_as_the_power_does() -> None:
             accepted = False
 
         assert accepted == member
+
+
+@pytest.mark.parametrize("exponent", [0, 1, 63, 64, 0x1234567890ABCDEF << 100, 2**672 - 1])
+def test_the_generators_table_gives_what_the_power_does(exponent: int) -> None:
+    """Digit by digit, from the first to the last place."""
+    assert public_power_of_generator(exponent) == pow(G, exponent, P)
+
+
+def test_an_exponent_beyond_the_table_is_our_own_mistake() -> None:
+    """It would silently lose its upper bits."""
+    with pytest.raises(LocalError, match="672 bits"):
+        public_power_of_generator(2**672)
 
 
 @pytest.mark.parametrize("size", [0, ELEMENT_SIZE - 1, ELEMENT_SIZE + 1])
