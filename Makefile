@@ -76,6 +76,10 @@ faults: $(VENV)/.dev-ready ## the fault campaign at the size of continuous integ
 campaign: $(VENV)/.dev-ready ## the fault campaign at release size, hours of it; what comes of it is kept in docs/campaign
 	$(BIN)/telemed-lab faults $(foreach row,$(ROW),--run $(row)) --size release --keep docs/campaign
 
+.PHONY: bench
+bench: $(VENV)/.dev-ready ## ours beside mosquitto, nats-server and mutual TLS, in one call; PARTS="crypto handshake fanout"
+	$(BIN)/telemed-lab bench $(PARTS)
+
 .PHONY: slow
 slow: $(VENV)/.dev-ready ## the exhaustive forms of the sampled tests
 	$(BIN)/pytest -m "slow and not integration" --timeout=3600

@@ -15,6 +15,7 @@ import msgspec
 import typer
 from rich.console import Console
 
+from lab.bench.command import bench
 from lab.demo import DemoPlan, run_demo
 from lab.faults.command import faults
 from lab.faults.weather import WEATHERS, weather_named
@@ -50,6 +51,7 @@ def demo(
 
 
 app.command()(faults)
+app.command()(bench)
 
 
 def main() -> int:

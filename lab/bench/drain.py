@@ -1,0 +1,154 @@
+"""The drain: one process that reads what is fanned out to a thousand connections, and does as little else as can be.
+
+The same for all peers, by epoll and without parsing, so that whoever fans out is the one that is measured. A peer says how its
+subscribers connect, and what they answer where answers are part of its service.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any, Protocol
+
+from shared.errors import TelemedError
+
+BUFFER = 1 << 17
+PATIENCE = 60.0  # seconds without a single byte
+
+
+class DrainFailed(TelemedError):
+    """A subscriber was disconnected, or nothing came any more."""
+
+
+class Subscribers(Protocol):
+    """How a peer's subscribers behave. Made in the parent and used in the drain's process: it has to be picklable."""
+
+    def connect(self, count: int) -> list[socket.socket]:
+        """So many subscribed connections."""
+        ...
+
+    def round_size(self, sockets: list[socket.socket], messages: int, body: int) -> int:
+        """Bytes that each connection will get for so many messages with bodies of so many bytes."""
+        ...
+
+    def answer(self, number: int, data: memoryview) -> bytes:
+        """What connection `number` answers to what it has just read; empty where nothing is asked for."""
+        ...
+
+    def finish(self) -> None:
+        """A round is over, and its time taken: whatever still has to be said."""
+        ...
+
+
+class Drain:
+    """The drain's process with the peer's subscribers. `with` starts and ends it."""
+
+    def __init__(self, subscribers: Subscribers) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(subscribers, theirs), daemon=True)
+
+    def __enter__(self) -> Drain:
+        self._process.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pipe.send(("end",))
+        self._process.join(PATIENCE)
+
+    def connect(self, count: int) -> None:
+        """Connect so many subscribers."""
+        self._ask("connect", count)
+
+    def round(self, messages: int, body: int, publish: Callable[[], object]) -> float:
+        """Seconds from the beginning of `publish` until the last subscriber has the last of so many messages.
+
+        Raises:
+            DrainFailed: they did not come.
+        """
+        self._pipe.send(("expect", messages, body))
+        self._told()
+        began = time.monotonic()
+        publish()
+        return float(self._told()) - began
+
+    def _ask(self, *request: object) -> Any:
+        self._pipe.send(request)
+        return self._told()
+
+    def _told(self) -> Any:
+        answer = self._pipe.recv()
+        if isinstance(answer, Exception):
+            raise DrainFailed(str(answer)) from answer
+        return answer
+
+
+def _work(subscribers: Subscribers, pipe: Connection) -> None:
+    """The drain's process: obeys its parent until that ends it."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    sockets: list[socket.socket] = []
+    try:
+        while (request := pipe.recv())[0] != "end":
+            if request[0] == "connect":
+                sockets += subscribers.connect(request[1])
+                pipe.send(len(sockets))
+            else:
+                size = subscribers.round_size(sockets, *request[1:])
+                pipe.send(size)
+                _drain(sockets, size, subscribers.answer)
+                pipe.send(time.monotonic())
+                subscribers.finish()
+    except Exception as error:  # told to the parent, which raises it
+        pipe.send(DrainFailed(f"{type(error).__name__}: {error}"))
+
+
+def _drain(sockets: list[socket.socket], size: int, answer: Callable[[int, memoryview], bytes]) -> None:
+    """Read `size` bytes from each connection."""
+    poll, missing = select.epoll(), {}
+    for number, each in enumerate(sockets):
+        each.setblocking(False)
+        poll.register(each.fileno(), select.EPOLLIN)
+        missing[each.fileno()] = [size, number]
+    buffer = memoryview(bytearray(BUFFER))
+    unfinished = len(sockets)
+    while unfinished:
+        ready = poll.poll(PATIENCE)
+        if not ready:
+            raise DrainFailed(f"{unfinished} of {len(sockets)} subscribers are still waiting")
+        for descriptor, _ in ready:
+            entry = missing[descriptor]
+            read = _read(sockets[entry[1]], buffer)
+            if back := answer(entry[1], buffer[:read]):
+                sockets[entry[1]].sendall(back)
+            before, entry[0] = entry[0], entry[0] - read
+            unfinished -= before > 0 >= entry[0]
+    poll.close()
+
+
+def _read(source: socket.socket, buffer: memoryview) -> int:
+    """Whatever there is, as far as it fits: plain, one call of the system; TLS, record by record."""
+    if not isinstance(source, ssl.SSLSocket):
+        read = source.recv_into(buffer)
+        if not read:
+            raise DrainFailed("a subscriber was disconnected")
+        return read
+    read = 0
+    try:
+        while read < len(buffer):
+            more = source.recv_into(buffer[read:])
+            if not more:
+                raise DrainFailed("a subscriber was disconnected")
+            read += more
+    except ssl.SSLWantReadError:
+        pass
+    return read
