@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,22 +28,13 @@ from doctor.answers import (
 from doctor.client import Client
 from lab.faults.capture import Discarded
 from lab.faults.proxy import FAIR, Proxy, Weather
-from lab.processes import Line, Program, ScenarioFailed, doctor_program, patient_program, running
-from lab.story import Step, Story
+from lab.handshake import handshake_steps, require_complete
+from lab.processes import Program, ScenarioFailed, doctor_program, integer, patient_program, running
+from lab.story import Story
 from shared.storage.keyfile import write_private
-from shared.wire.checks import Check
 
 PATIENCE = 60.0  # seconds that any one step may take
 REVOKED_EXIT = 7
-
-# Which checks each message of the handshake must have passed, by the side that received it.
-HANDSHAKE: tuple[tuple[str, str, frozenset[str]], ...] = (
-    ("patient", "KEY_EXCHANGE", frozenset({Check.SUITE_ALLOWED.number, Check.DOCTOR_ADMITS.number})),
-    ("doctor", "KEY_EXCHANGE_REPLY", frozenset(f"V-{n:03}" for n in range(20, 24))),
-    ("patient", "AUTH_REQUEST", frozenset(f"V-{n:03}" for n in range(30, 45))),
-    ("doctor", "AUTH_RESPONSE", frozenset(f"V-{n:03}" for n in range(50, 56))),
-    ("patient", "SESSION_VERIFIER", frozenset(f"V-{n:03}" for n in range(60, 63))),
-)
 
 
 class BroadcastResult(msgspec.Struct, frozen=True):
@@ -144,7 +135,9 @@ async def _network(plan: DemoPlan, doctor: Program) -> AsyncIterator[str]:
     if plan.weather == FAIR:
         yield ""
         return
-    async with Proxy("127.0.0.1", _int(doctor.find(event="listening")[-1], "port"), 1, Discarded()) as proxy:
+    async with Proxy(
+        "127.0.0.1", integer(doctor.find(event="listening")[-1], "port"), 1, Discarded()
+    ) as proxy:
         proxy.weather = plan.weather
         yield f"127.0.0.1:{proxy.port}"
 
@@ -167,62 +160,10 @@ async def _establish(scene: Scene) -> int:
             return bool(doctor.find(event="established", patient=patient_id))
 
         await scene.doctor.wait_for(f"establish {name}", positioned, PATIENCE)
-        steps = _handshake_steps(scene, name)
+        steps = handshake_steps(scene.doctor, scene.patients[name], name)
         require_complete(name, steps)
         scene.story.handshake(name, steps)
     return len(scene.patients)
-
-
-def _handshake_steps(scene: Scene, name: str) -> list[Step]:
-    """Both sides' accounts put together: who sent what, and what the receiver checked."""
-    address = scene.doctor.find(event="established", patient=name)[-1]["address"]
-    received = {
-        "doctor": _last_attempt(scene.patients[name].lines),
-        "patient": scene.doctor.find(event="handshake", direction="received", address=address),
-    }
-    steps = []
-    for sender, message, _ in HANDSHAKE:
-        for line in received[sender]:
-            if line["message"] == message:
-                steps.append(Step(sender, message, _int(line, "opcode"), _int(line, "size"), _checks(line)))
-    return steps
-
-
-def _last_attempt(lines: Sequence[Line]) -> list[Line]:
-    """What a patient received on the last of its attempts that came to a session; in bad weather there are others."""
-    found: list[Line] = []
-    attempt: list[Line] = []
-    for line in lines:
-        if line["event"] == "handshake" and line["message"] == "KEY_EXCHANGE":
-            attempt = []
-        elif line["event"] == "handshake" and line["direction"] == "received":
-            attempt.append(line)
-        elif line["event"] == "established":
-            found = attempt
-    return found
-
-
-def _int(line: Line, key: str) -> int:
-    value = line[key]
-    if not isinstance(value, int):
-        raise ScenarioFailed(f"{key} is no number in {line}")
-    return value
-
-
-def _checks(line: Line) -> tuple[str, ...]:
-    checks = line.get("checks")
-    if isinstance(checks, list):
-        return tuple(str(check) for check in checks)
-    return tuple(str(line.get("check", "")).split())
-
-
-def require_complete(name: str, steps: list[Step]) -> None:
-    expected = [(sender, message) for sender, message, _ in HANDSHAKE]
-    if [(step.sender, step.message) for step in steps] != expected:
-        raise ScenarioFailed(f"The handshake of {name} went {[step.message for step in steps]}.")
-    for step, (_, message, checks) in zip(steps, HANDSHAKE, strict=True):
-        if missing := checks - set(step.checks):
-            raise ScenarioFailed(f"{message} of {name} was accepted without {', '.join(sorted(missing))}.")
 
 
 async def _agree_on_epoch(scene: Scene, names: list[str]) -> int:
@@ -233,7 +174,7 @@ async def _agree_on_epoch(scene: Scene, names: list[str]) -> int:
 
     def holds(program: Program) -> bool:
         return any(
-            _int(line, "epoch") == group.epoch for line in program.find(event="epoch", group=group.name)
+            integer(line, "epoch") == group.epoch for line in program.find(event="epoch", group=group.name)
         )
 
     for name in names:
@@ -267,7 +208,7 @@ async def _broadcast(scene: Scene, text: str, names: list[str]) -> BroadcastResu
 
         def delivered(doctor: Program, patient_id: str = name) -> bool:
             lines = doctor.find(event="delivered", patient=patient_id)
-            return any(_int(line, "number") >= answer.number for line in lines)
+            return any(integer(line, "number") >= answer.number for line in lines)
 
         await scene.doctor.wait_for(f"hold the receipt of {name}", delivered, PATIENCE)
     receipts = scene.client.get(path, list[ReceiptAnswer])
@@ -301,11 +242,11 @@ def read_anything(scene: Scene, name: str, later: BroadcastResult) -> bool:
     """Whether the revoked patient got a key of a later epoch, or a later message."""
     patient = scene.patients[name]
     number = int(later.id.rpartition(".")[2])
-    messages = [line for line in patient.find(event="message") if _int(line, "number") >= number]
+    messages = [line for line in patient.find(event="message") if integer(line, "number") >= number]
     began = scene.doctor.find(event="epoch begun", group="everyone")
-    last_epoch = _int(began[-1], "epoch")
+    last_epoch = integer(began[-1], "epoch")
     keys = [
-        line for line in patient.find(event="epoch", group="everyone") if _int(line, "epoch") >= last_epoch
+        line for line in patient.find(event="epoch", group="everyone") if integer(line, "epoch") >= last_epoch
     ]
     return bool(messages or keys)
 

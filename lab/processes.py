@@ -29,6 +29,14 @@ class ScenarioFailed(TelemedError):
     """A step of a scenario did not turn out as it must; `str(error)` says which, and shows what the programs said last."""
 
 
+def integer(line: Line, key: str) -> int:
+    """A number that a program has said. Raises ScenarioFailed if it is none."""
+    value = line[key]
+    if not isinstance(value, int):
+        raise ScenarioFailed(f"{key} is no number in {line}")
+    return value
+
+
 class Program:
     """One child process whose output is kept as parsed JSON lines.
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
+from lab.evil.attempts import Attempts
 from lab.evil.clinic import Clinic, Device, Inbox
 from lab.evil.links import Link
 from lab.evil.misbehaviour import Accepted, Deviation
@@ -139,18 +141,8 @@ def try_flips(count: int, seed: int, on_progress: OnProgress) -> Tally:
     if count < len(places):
         places = random.Random(seed).sample(places, count)  # noqa: S311  it draws cases
     courses = {suite: Course(suite) for suite in ORDER}
-    survived = leaked = 0
-    findings: list[str] = []
+    attempts = Attempts()
     for done, place in enumerate(places, 1):
-        try:
-            courses[place.suite].try_one(place)
-            survived += 1
-        except Accepted as error:
-            leaked += 1
-            findings.append(f"{place}, seed {seed}: {error}")
-        except Deviation as error:
-            findings.append(f"{place}, seed {seed}: {error}")
-        except Exception as error:  # a bug of either side must become a finding, not end the row
-            findings.append(f"{place}, seed {seed}: {type(error).__name__}: {error}")
+        attempts.make(f"{place}, seed {seed}", partial(courses[place.suite].try_one, place))
         on_progress(done, len(places))
-    return Tally(len(places), survived, leaked=leaked, findings=tuple(findings))
+    return attempts.tally(len(places))

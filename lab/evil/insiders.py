@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from lab.evil.attempts import Attempts
 from lab.evil.clinic import EVERYONE, Clinic
 from lab.evil.lies.forgeries import KINDS, Kind, Ring, gather
 from lab.evil.misbehaviour import Accepted, Deviation
@@ -43,26 +46,14 @@ def _go_on(ring: Ring) -> None:
 
 def try_forgeries(forgeries: int, seed: int, on_progress: OnProgress) -> Tally:
     """So many forgeries of all kinds in turn, many in one session, among the doctor's own messages."""
-    survived = leaked = 0
-    findings: list[str] = []
+    attempts = Attempts()
     ring: Ring | None = None
     for index in range(forgeries):
         kind, drawn = KINDS[index % len(KINDS)], seed * 1_000_003 + index
         if ring is None or index % FORGERIES_A_SESSION == 0:
             suite = (HYBRID, P256)[index // FORGERIES_A_SESSION % 2]
             ring = gather(Clinic(f"insider {drawn}"), suite, drawn)
-        try:
-            inject(ring, kind)
-            survived += 1
-            on_progress(index + 1, forgeries)
-            continue
-        except Accepted as error:
-            leaked += 1
-            findings.append(f"{kind.name}, seed {drawn}: {error}")
-        except Deviation as error:
-            findings.append(f"{kind.name}, seed {drawn}: {error}")
-        except Exception as error:  # a bug of either side must become a finding, not end the row
-            findings.append(f"{kind.name}, seed {drawn}: {type(error).__name__}: {error}")
-        ring = None  # what it has come to says nothing about the next forgery
+        if not attempts.make(f"{kind.name}, seed {drawn}", partial(inject, ring, kind)):
+            ring = None  # what it has come to says nothing about the next forgery
         on_progress(index + 1, forgeries)
-    return Tally(forgeries, survived, leaked=leaked, findings=tuple(findings))
+    return attempts.tally(forgeries)

@@ -9,33 +9,34 @@ from lab.evil.peer import wire
 from lab.evil.peer.groups import Epoch
 from lab.evil.peer.sessions import clear_alert, sealed_alert
 from lab.evil.peer.suites import Suite
-from lab.evil.sides import How, Refusal
+from lab.evil.sides import How, Refusal, Side
 from lab.evil.stages import HOME, doctor_ear, one, receive, visit
 from shared.wire.checks import Check
 from shared.wire.opcodes import AlertCode
 
 
+def _requested(clinic: Clinic, suite: Suite) -> tuple[Side, bytes]:
+    """A patient whose AUTH_REQUEST has been opened, and the key for alerts that it shares with the doctor."""
+    peer, side = visit(clinic, suite)
+    side.take(peer.reply(one(side), clinic.clock.now.wall))
+    peer.open_request(one(side))
+    assert peer.first is not None  # noqa: S101  open_request has made it
+    return side, peer.first.alert_key
+
+
 def _forged_sealed_alert(clinic: Clinic, suite: Suite, lie: bool) -> Attack:
     """Behind AUTH_REQUEST: an alert under a key that the forger does not have. The true one is the doctor's own."""
-    peer, side = visit(clinic, suite)
-    now = clinic.clock.now.wall
-    side.take(peer.reply(one(side), now))
-    peer.open_request(one(side))
-    mark = len(clinic.effects)
-    assert peer.first is not None  # noqa: S101  open_request has made it
-    side.take(sealed_alert(AlertCode.REVOKED, now, bytes(32) if lie else peer.first.alert_key))
+    side, alert_key = _requested(clinic, suite)
+    mark, now = len(clinic.effects), clinic.clock.now.wall
+    side.take(sealed_alert(AlertCode.REVOKED, now, bytes(32) if lie else alert_key))
     return Attack(side, mark)
 
 
 def _empty_sealed_alert(clinic: Clinic, suite: Suite, lie: bool) -> Attack:
     """The doctor's own seal, and inside it an alert that says it is sealed."""
-    peer, side = visit(clinic, suite)
-    now = clinic.clock.now.wall
-    side.take(peer.reply(one(side), now))
-    peer.open_request(one(side))
-    mark = len(clinic.effects)
-    assert peer.first is not None  # noqa: S101  open_request has made it
-    side.take(sealed_alert(AlertCode.SEALED if lie else AlertCode.BUSY, now, peer.first.alert_key))
+    side, alert_key = _requested(clinic, suite)
+    mark, now = len(clinic.effects), clinic.clock.now.wall
+    side.take(sealed_alert(AlertCode.SEALED if lie else AlertCode.BUSY, now, alert_key))
     return Attack(side, mark)
 
 

@@ -10,79 +10,30 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import Enum, unique
-from functools import partial
 from pathlib import Path
 
-import msgspec
 from structlog.testing import capture_logs
 
-from doctor.answers import (
-    DepartureAnswer,
-    GroupAnswer,
-    GroupOrder,
-    HealthAnswer,
-    InvitationAnswer,
-    InviteOrder,
-)
+from doctor.answers import DepartureAnswer, GroupAnswer
 from doctor.journal import JOURNAL_FILE
 from lab.faults import orders, volumes
 from lab.faults.clinic import Clinic
+from lab.faults.every_order import is_ready, until_accepted, until_all_refused
 from lab.faults.history import Joined, Left
 from lab.faults.outcome import Outcome
 from lab.faults.row import Row, Scale, Tally, Trial
+from lab.faults.sick_disks import Case, Place, Report, Trouble
 from lab.faults.volumes import Volume
 from lab.faults.ward import EVERYONE, Ward
 from lab.faults.watch import Watch
 from lab.processes import ScenarioFailed
 
 DEVICES = ("bed-1", "bed-2", "bed-3")
-REFUSALS = (503, 507)
-REFUSED_WITHIN = 30.0  # seconds until a sick disk must have shown in every kind of order
-HEALED_WITHIN = 10.0  # seconds until orders are accepted again
 ARRIVED_WITHIN = 60.0
 JOURNAL_WITHIN = 20.0
 PAUSE = 0.1
-
-
-@unique
-class Trouble(Enum):
-    """What is wrong; the value is its name in findings."""
-
-    FULL = "full"
-    READ_ONLY = "read-only at a start"
-    FULL_AT_START = "full at the first start"
-    FAILING = "failing every write"
-    COVERED = "covered by an empty read-only one"
-
-
-@unique
-class Place(Enum):
-    """Whose disk."""
-
-    STATE = "the doctor's state"
-    AUDIT = "the doctor's audit volume"
-    PATIENTS = "the patients' homes"
-
-    def below(self, directory: Path) -> Path:
-        """Where it is."""
-        names = {Place.STATE: "doctor", Place.AUDIT: "audit", Place.PATIENTS: "patients"}
-        return directory / names[self]
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One trouble of one disk."""
-
-    trouble: Trouble
-    place: Place
-
-    def __str__(self) -> str:
-        return f"{self.place.value}, {self.trouble.value}"
-
 
 CASES = (
     Case(Trouble.FULL, Place.STATE),
@@ -120,16 +71,6 @@ async def run(trial: Trial) -> Tally:
     return Tally(
         tally.tried, tally.survived, lost, duplicated, leaked, tally.findings, tally.recovery, tally.figures
     )
-
-
-class Report:
-    """What came of one case."""
-
-    def __init__(self) -> None:
-        self.flaws: list[str] = []
-        self.refused = 0
-        self.recovery: float | None = None
-        self.lost = self.duplicated = self.leaked = 0
 
 
 class Work:
@@ -194,10 +135,10 @@ class Work:
         pid = ward.clinic.doctor.pid
         with self._sick(ward, volume):
             room.swarm.enrol("late", late)
-            groups = await self._until_all_refused(ward)
-            if await _ready(ward):
+            groups = await until_all_refused(ward, DEVICES[1], self._report)
+            if await is_ready(ward):
                 self._report.flaws.append("the doctor called itself ready while it accepted nothing")
-        await self._until_accepted(ward)
+        await until_accepted(ward, self._report)
         await room.swarm.until_connected({"late", "leaver"}, ARRIVED_WITHIN)
         ward.history.add(Joined(time=time.monotonic(), asked=asked, patient="late", group=EVERYONE))
         ward.members[EVERYONE].add("late")
@@ -206,51 +147,6 @@ class Work:
             self._report.flaws.append(f"the groups are {sorted(found)}, accepted were {sorted(groups)}")
         if ward.clinic.doctor.pid != pid or ward.clinic.doctor.ended:
             self._report.flaws.append("the doctor did not live through it")
-
-    async def _until_all_refused(self, ward: Ward) -> set[str]:
-        """Give every kind of order until each was refused; returns the groups that were accepted meanwhile."""
-        api, groups = ward.clinic.orders, set[str]()
-
-        async def create() -> None:
-            name = f"group-{len(groups)}-{time.monotonic_ns()}"
-            await api.post("/v1/groups", GroupOrder(name), GroupAnswer)
-            groups.add(name)
-
-        async def back_up() -> None:
-            with contextlib.suppress(msgspec.DecodeError):  # a backup is no JSON
-                await api.post("/v1/backups", None, HealthAnswer)
-
-        async def depart(how: str) -> None:
-            await api.post(f"/v1/patients/leaver/{how}", None, DepartureAnswer)
-            raise ScenarioFailed(f"{how} was accepted on a disk that takes nothing")
-
-        kinds: dict[str, Callable[[], Awaitable[object]]] = {
-            "broadcast": ward.broadcast,
-            "send": lambda: ward.send(DEVICES[1]),
-            "invite": lambda: api.post("/v1/invitations", InviteOrder("nobody"), InvitationAnswer),
-            "create a group": create,
-            "back up": back_up,
-        }
-        until = time.monotonic() + REFUSED_WITHIN
-        # A log that has room left in it takes a few more; who is to leave leaves when nothing else is taken.
-        kinds |= {how: partial(depart, how) for how in ("retire", "revoke")}
-        for kind, order in kinds.items():
-            while not await self.is_refused(kind, order):
-                if time.monotonic() > until:
-                    self._report.flaws.append(f"{kind} was never refused")
-                    return groups
-        return groups
-
-    async def is_refused(self, kind: str, order: Callable[[], Awaitable[object]]) -> bool:
-        """Whether an order is refused; a refusal that is not "not accepted" is a flaw."""
-        try:
-            await order()
-        except orders.Refused as refusal:
-            self._report.refused += 1
-            if refusal.status not in REFUSALS:
-                self._report.flaws.append(f"{kind} was refused with {refusal}")
-            return True
-        return False
 
     @contextmanager
     def _sick(self, ward: Ward, volume: Volume | None) -> Iterator[None]:
@@ -265,18 +161,6 @@ class Work:
                 volume.free()
             else:
                 volumes.refuse_growth(ward.clinic.doctor.pid, refuse=False)
-
-    async def _until_accepted(self, ward: Ward) -> None:
-        """It heals by itself."""
-        began = time.monotonic()
-        while await self.is_refused("broadcast", ward.broadcast):
-            if time.monotonic() - began > HEALED_WITHIN:
-                self._report.flaws.append(
-                    f"nothing is accepted {HEALED_WITHIN:.0f} s after the disk was well"
-                )
-                return
-            await asyncio.sleep(PAUSE)
-        self._report.recovery = time.monotonic() - began
 
     # The audit volume
 
@@ -360,14 +244,6 @@ class Work:
                 (found,) = db.execute("PRAGMA integrity_check").fetchone()
             if found != "ok":
                 self._report.flaws.append(f"{path.name} is damaged: {found}")
-
-
-async def _ready(ward: Ward) -> bool:
-    try:
-        await ward.clinic.orders.get("/readyz", HealthAnswer)
-    except orders.Refused:
-        return False
-    return True
 
 
 async def _stillborn(directory: Path) -> str:

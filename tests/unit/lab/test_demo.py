@@ -12,17 +12,15 @@ from rich.console import Console
 
 from lab import cli
 from lab.demo import (
-    HANDSHAKE,
     BroadcastResult,
     DemoPlan,
     DemoResult,
     Scene,
-    _last_attempt,
     read_anything,
-    require_complete,
     run_demo,
 )
 from lab.faults.proxy import FAIR, Weather
+from lab.handshake import HANDSHAKE, last_attempt, require_complete
 from lab.processes import Program, ScenarioFailed
 from lab.story import Step, Story
 from shared.wire.checks import Check
@@ -126,8 +124,8 @@ def test_the_attempt_that_came_to_a_session_is_the_one_that_is_shown() -> None:
     response = {**reply, "message": "AUTH_RESPONSE"}
     established = {"event": "established"}
 
-    assert _last_attempt([sent, reply, sent, reply, response, established, sent, reply]) == [reply, response]
-    assert _last_attempt([sent, reply]) == []
+    assert last_attempt([sent, reply, sent, reply, response, established, sent, reply]) == [reply, response]
+    assert last_attempt([sent, reply]) == []
 
 
 def test_more_than_ten_handshakes_are_told_in_a_line_each() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lab.faults.rows import damage
-from lab.faults.rows.damage import NAMED, Count, Flip, Subject, View
+from lab.faults.rows.damage import NAMED, Count, Flip, Subject
+from lab.faults.views import View
 from shared.errors import StorageError
 
 FLIP = Flip(Path("doctor.db"), 3, 1)

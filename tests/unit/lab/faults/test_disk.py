@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from lab.faults import volumes
+from lab.faults.every_order import is_refused
 from lab.faults.orders import Refused
 from lab.faults.rows import disk
-from lab.faults.rows.disk import CASES, Case, Place, Trouble
+from lab.faults.rows.disk import CASES
+from lab.faults.sick_disks import Case, Place, Report, Trouble
 
 WRITER = """
 import sys
@@ -54,19 +56,19 @@ def test_asking_whether_one_may_mount_leaves_nothing_behind(tmp_path: Path) -> N
     assert str(tmp_path) not in Path("/proc/mounts").read_text()
 
 
-def work(report: disk.Report) -> disk.Work:
+def work(report: Report) -> disk.Work:
     return disk.Work(Case(Trouble.FULL, Place.STATE), Path("/clinic"), 1, report)
 
 
 @pytest.mark.parametrize(("status", "flaws"), [(503, 0), (507, 0), (500, 1), (409, 1)])
 async def test_only_not_accepted_is_the_right_answer(status: int, flaws: int) -> None:
     """A bug or a refusal of another kind is a finding."""
-    report = disk.Report()
+    report = Report()
 
     async def order() -> None:
         raise Refused(status, b"no")
 
-    assert await work(report).is_refused("broadcast", order)
+    assert await is_refused(report, "broadcast", order)
     assert (len(report.flaws), report.refused) == (flaws, 1)
 
 
@@ -81,7 +83,7 @@ async def test_only_not_accepted_is_the_right_answer(status: int, flaws: int) ->
 )
 def test_a_start_that_fails_must_name_the_place_in_a_line(words: str, flaws: int) -> None:
     """A traceback is none."""
-    report = disk.Report()
+    report = Report()
     work(report).judge_words(words)
 
     assert len(report.flaws) == flaws
