@@ -37,6 +37,11 @@ def integer(line: Line, key: str) -> int:
     return value
 
 
+def inherited_environment() -> dict[str, str]:
+    """Our own environment without the project's settings: what a program under test is given comes from the test alone."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("TELEMED_")}
+
+
 class Program:
     """One child process whose output is kept as parsed JSON lines.
 
@@ -59,8 +64,7 @@ class Program:
         self.name = name
         self.lines: list[Line] = []
         self._arguments = arguments
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("TELEMED_")}
-        self._environment = {**inherited, **environment}
+        self._environment = {**inherited_environment(), **environment}
         self._channel = channel
         self._on_line = on_line
         self._said = asyncio.Condition()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import msgspec
 
 from lab.bench.gateway_host import Answer, Order
 from lab.bench.timing import processor_seconds, resident_bytes
+from lab.processes import inherited_environment
 from shared.errors import TelemedError
 
 OPEN_FILES = 20_000
@@ -36,7 +36,7 @@ class MeasuredDoctor:
         self.port = 0
         self._directory = directory
         self._environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("TELEMED_")},
+            **inherited_environment(),
             "TELEMED_DOCTOR_LISTEN_PORT": "0",
             "TELEMED_DOCTOR_STATE_DIR": str(directory / "doctor"),
             "TELEMED_DOCTOR_AUDIT_DIR": str(directory / "audit"),

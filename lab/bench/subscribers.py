@@ -39,9 +39,8 @@ class OurSubscribers:
         """Enrol all, then let all come back: nobody joins any more, and the group stays in its epoch."""
         invitation, suite = from_text(self.invitation), suite_by_name(self.suite)
         patients = [LeanPatient(invitation, suite) for _ in range(count)]
-        with ThreadPoolExecutor(
-            ENROLLING
-        ) as pool:  # those who join together share an epoch and the wait for it
+        # Those who join together share an epoch, and the wait for it.
+        with ThreadPoolExecutor(ENROLLING) as pool:
             for session in pool.map(lambda patient: patient.connect(self.address), patients):
                 session.close()
         self.sessions += [patient.connect(self.address) for patient in patients]

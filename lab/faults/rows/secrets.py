@@ -24,7 +24,7 @@ from lab.faults.row import Row, Scale, Tally, Trial
 from lab.faults.search import Search, files_to_search
 from lab.faults.spoiling import PATIENT_FRAMES, Caller, Order
 from lab.faults.ward import Ward
-from lab.processes import Program
+from lab.processes import Program, inherited_environment
 from patient.identity import DeviceHome
 from shared.protocol.invitations import from_text
 
@@ -131,7 +131,6 @@ async def command(
         "-c",
         f"from {arguments[1]} import main; import sys; sys.argv[0] = 'telemed'; {_CALL[arguments[1]]}",
     ]
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("TELEMED_")}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *script,
@@ -139,7 +138,7 @@ async def command(
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env={**inherited, **(device.environment if device else {})},
+        env={**inherited_environment(), **(device.environment if device else {})},
     )
     output, _ = await process.communicate(stdin)
     if shown:
