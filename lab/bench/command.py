@@ -1,103 +1,77 @@
-"""`telemed-lab bench`: this system beside what a user would pick instead, as a table for people or a line for programs."""
+"""`telemed-lab bench`: this system beside what a user would pick instead, as a table, a line for programs, a report, a guard."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum, unique
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from lab.bench import crypto, fanout, handshake
-from lab.bench.comparison import Comparison, Line, Report, line
-from lab.bench.timing import machine
-
-
-@unique
-class Part(Enum):
-    """What can be measured."""
-
-    CRYPTO = "crypto"
-    HANDSHAKE = "handshake"
-    FANOUT = "fanout"
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """How much is measured."""
-
-    runs: int
-    iterations: int
-    handshakes: int
-    subscribers: int
-
-
-QUICK = Extent(runs=3, iterations=100, handshakes=100, subscribers=100)
-FULL = Extent(runs=9, iterations=1000, handshakes=500, subscribers=1000)
+from lab.bench import guard, report
+from lab.bench.results import Results
+from lab.bench.run import Part, run_parts
+from lab.processes import ScenarioFailed
+from shared.errors import UserError
 
 
 def bench(
     parts: Annotated[
         list[Part] | None, typer.Argument(help="What to measure; everything if none is named.")
     ] = None,
+    patients: Annotated[
+        int | None, typer.Option(min=200, help="The largest ward of `memory` and `scale`.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Less of everything: under a minute.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on the last line.")] = False,
+    directory: Annotated[
+        Path | None, typer.Option("--report", metavar="DIR", help="Write a report with plots there.")
+    ] = None,
+    readme: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Renew its table from this run; needs --report.")
+    ] = None,
+    guarded: Annotated[
+        bool, typer.Option("--guard", help="Fail if a ratio of a quick run falls below its bound.")
+    ] = False,
+    every_peer: Annotated[
+        bool, typer.Option("--every-peer", help="With --guard: a peer that is not installed is a failure.")
+    ] = False,
 ) -> None:
-    """Measure this system beside its peers, in the same call on the same machine. Ratios are what carries over."""
+    """Measure this system beside its peers, in the same call on the same machine. Ratios are what carries over.
+
+    Exit code 1 if a part came to no result, or with --guard if a ratio is below its bound; a promise that is not kept is a
+    figure like any other.
+    """
+    partial = bool(parts) or patients is not None
+    if readme is not None and (directory is None or quick or partial):
+        raise UserError("--readme takes a full run of all parts, and --report for the report it points to.")
+    if guarded and (not quick or partial):
+        raise UserError("--guard judges a run of all parts with --quick: its bounds belong to that size.")
     console = Console(stderr=as_json)
-    extent = QUICK if quick else FULL
-    rows: list[Line] = []
-    missing: list[str] = []
-    for part in parts or list(Part):
-        with console.status(f"{part.value} …"):
-            found, absent = _MEASURES[part](extent)
-        rows += [line(each) for each in found]
-        missing += absent
-        console.print(table(part.value, [line(each) for each in found]))
-    for each in sorted(set(missing)):
+    results = run_parts(parts or list(Part), quick, console, patients=patients)
+    for each in results.missing:
         console.print(f"[yellow]Not measured: {each} is not installed.[/]", highlight=False)
+    if directory is not None:
+        _keep(results, directory, readme, console)
     if as_json:
-        report = Report(rows, sorted(set(missing)), machine(), quick)
-        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+        sys.stdout.write(msgspec.json.encode(results).decode() + "\n")
+    _judge(results, guarded, every_peer)
 
 
-def _crypto(extent: Extent) -> tuple[list[Comparison], list[str]]:
-    return crypto.compare(extent.runs, extent.iterations), []
+def _keep(results: Results, directory: Path, readme: Path | None, console: Console) -> None:
+    report.write(directory, results)
+    if readme is not None:
+        report.renew(readme, results, os.path.relpath(directory, readme.parent))
+    console.print(f"The report is {directory / report.REPORT_FILE}.", highlight=False)
 
 
-def _handshake(extent: Extent) -> tuple[list[Comparison], list[str]]:
-    return handshake.compare(extent.runs, extent.handshakes)
-
-
-def _fanout(extent: Extent) -> tuple[list[Comparison], list[str]]:
-    return fanout.compare(extent.subscribers, extent.runs)
-
-
-_MEASURES: dict[Part, Callable[[Extent], tuple[list[Comparison], list[str]]]] = {
-    Part.CRYPTO: _crypto,
-    Part.HANDSHAKE: _handshake,
-    Part.FANOUT: _fanout,
-}
-
-
-def table(title: str, rows: Sequence[Line]) -> Table:
-    """Comparisons for people; a measure stands once, above its peers, so that 80 columns are enough."""
-    shown = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
-    for name in ("", "Measure, peer", "Ours", "Theirs", "Ratio", "Promised"):
-        shown.add_column(name, justify="left" if name in ("", "Measure, peer") else "right")
-    measure = ""
-    for row in rows:
-        if row.measure != measure:
-            measure = row.measure
-            shown.add_row(f"[bold]{row.id}[/]", f"[bold]{measure}[/], {row.unit}")
-        mark = {True: "[green]✓[/]", False: "[red]✗[/]", None: " "}[row.met]
-        theirs = "not installed" if row.theirs is None else f"{row.theirs:,g}"
-        ratio = "" if row.ratio is None else f"{row.ratio:.3g} ×"
-        target = "" if row.target is None else f"≥ {row.target:g} ×"
-        shown.add_row(f" {mark}", f"  {row.peer}", f"{row.ours:,g}", theirs, ratio, target)
-    return shown
+def _judge(results: Results, guarded: bool, every_peer: bool) -> None:
+    """Raises ScenarioFailed with everything that has to be looked at."""
+    found = [f"{each.part} came to no result: {each.reason}." for each in results.failed]
+    if guarded:
+        found = guard.judge(results, guard.bounds(), every_peer)
+    if found:
+        raise ScenarioFailed("\n  ".join(["the benchmark found:", *found]))

@@ -6,7 +6,7 @@ figure: a peer that is missing leaves a line without a ratio, which met nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum, unique
 from statistics import median
 from typing import Annotated
@@ -36,6 +36,10 @@ class Figure(msgspec.Struct, frozen=True):
         middle = median(values)
         spread = (max(values) - min(values)) / middle if middle else 0.0
         return cls(middle, round(spread, 3), len(values))
+
+    def scaled(self, factor: float) -> Figure:
+        """The same figure in another unit."""
+        return Figure(self.value * factor, self.spread, self.runs)
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -74,6 +78,12 @@ class Comparison(msgspec.Struct, frozen=True):
         return None if self.target is None or self.ratio is None else self.ratio >= self.target
 
 
+def within(id: str, measure: str, unit: str, ours: Figure, limit: float, note: str = "") -> Comparison:
+    """A figure that was promised to stay within a limit, and not beside a peer; the ratio says how far it does."""
+    peer = f"the limit that was promised, {limit:g} {unit}"
+    return Comparison(id, measure, unit, Better.LOWER, ours, peer, Figure(limit, 0.0, 1), 1.0, note)
+
+
 class Line(msgspec.Struct, frozen=True):
     """A comparison as programs read it."""
 
@@ -91,13 +101,36 @@ class Line(msgspec.Struct, frozen=True):
     note: str
 
 
-class Report(msgspec.Struct, frozen=True):
-    """Everything that one call has measured: the last line of `telemed-lab bench --json`."""
+class Point(msgspec.Struct, frozen=True):
+    """A figure at one number of patients."""
 
-    rows: list[Line]
-    missing: list[str]
-    machine: str
-    quick: bool
+    patients: int
+    value: float
+
+
+class Series(msgspec.Struct, frozen=True):
+    """How a cost goes with the number of patients: a curve. Series with the same `measure` belong into one plot.
+
+    Args:
+        id: the promise it belongs to, `P8`.
+        measure, unit: what was measured.
+        name: whose curve it is, `ours` or a peer.
+        points: in the order of the number of patients.
+    """
+
+    id: str
+    measure: str
+    unit: str
+    name: str
+    points: list[Point]
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What one part of the benchmark has found. `missing`: the peers that are not installed."""
+
+    comparisons: list[Comparison]
+    missing: list[str] = []
+    series: list[Series] = []
 
 
 def line(comparison: Comparison) -> Line:
@@ -117,6 +150,12 @@ def line(comparison: Comparison) -> Line:
         met=comparison.met,
         note=comparison.note,
     )
+
+
+def series(id: str, measure: str, unit: str, name: str, points: Mapping[int, float]) -> Series:
+    """A curve from the figure at each number of patients, rounded as lines are."""
+    found = [Point(patients, significant(points[patients])) for patients in sorted(points)]
+    return Series(id, measure, unit, name, found)
 
 
 def significant(value: float) -> float:

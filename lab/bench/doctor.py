@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 
 import msgspec
 
-from lab.bench.gateway_host import Answer, Order
+from lab.bench.gateway_host import Answer, Order, Settled
 from lab.bench.timing import processor_seconds, resident_bytes
 from lab.processes import inherited_environment
 from shared.errors import TelemedError
 
-OPEN_FILES = 20_000
+SETTLING = 0.02  # seconds between two questions
 
 
 class BenchFailed(TelemedError):
@@ -38,6 +39,7 @@ class MeasuredDoctor:
         self._environment = {
             **inherited_environment(),
             "TELEMED_DOCTOR_LISTEN_PORT": "0",
+            "TELEMED_DOCTOR_CONSOLE_PORT": "null",
             "TELEMED_DOCTOR_STATE_DIR": str(directory / "doctor"),
             "TELEMED_DOCTOR_AUDIT_DIR": str(directory / "audit"),
             "TELEMED_DOCTOR_SUITES": suite,
@@ -45,6 +47,8 @@ class MeasuredDoctor:
             # All patients of a benchmark come from one address, and as fast as they can.
             "TELEMED_DOCTOR_HALF_OPEN_LIMIT": "10000",
             "TELEMED_DOCTOR_HALF_OPEN_PER_ADDRESS": "10000",
+            # Every login is to have its audit entry, although the same few patients come again and again.
+            "TELEMED_DOCTOR_LOGINS_PER_MINUTE": "1000000",
             "TELEMED_DOCTOR_LOG_LEVEL": "error",
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -64,8 +68,10 @@ class MeasuredDoctor:
     ) -> None:
         assert self._process is not None  # noqa: S101  entered
         assert self._process.stdin is not None  # noqa: S101  it is a pipe
+        assert self._process.stdout is not None  # noqa: S101  it is a pipe
         self._process.stdin.close()
         self._process.wait(30)
+        self._process.stdout.close()
 
     @property
     def pid(self) -> int:
@@ -89,6 +95,14 @@ class MeasuredDoctor:
         self._process.stdin.write(msgspec.json.encode(order) + b"\n")
         self._process.stdin.flush()
         return self._answer().text
+
+    def settle(self, pause: float = SETTLING) -> None:
+        """Wait until nothing is left to do of what was sent to everyone: no receipt is outstanding, on the disk either.
+
+        `pause`: seconds between two questions, each of which costs the doctor some processor time.
+        """
+        while not self.order(Settled()):
+            time.sleep(pause)
 
     def processor_seconds(self) -> float:
         """Processor time so far."""

@@ -21,6 +21,7 @@ from shared.errors import TelemedError
 
 BUFFER = 1 << 17
 PATIENCE = 60.0  # seconds without a single byte
+IDLE = 20.0  # seconds after which subscribers who have nothing to do say that they are there
 
 
 class DrainFailed(TelemedError):
@@ -31,7 +32,7 @@ class Subscribers(Protocol):
     """How a peer's subscribers behave. Made in the parent and used in the drain's process: it has to be picklable."""
 
     def connect(self, count: int) -> list[socket.socket]:
-        """So many subscribed connections."""
+        """Connect so many more; returns all connections that are to be read from now on."""
         ...
 
     def round_size(self, sockets: list[socket.socket], messages: int, body: int) -> int:
@@ -43,7 +44,7 @@ class Subscribers(Protocol):
         ...
 
     def finish(self) -> None:
-        """A round is over, and its time taken: whatever still has to be said."""
+        """A round is over and its time taken, or nothing has happened for long: whatever has to be said."""
         ...
 
 
@@ -66,20 +67,42 @@ class Drain:
         self._process.join(PATIENCE)
 
     def connect(self, count: int) -> None:
-        """Connect so many subscribers."""
+        """Connect so many more subscribers."""
         self._ask("connect", count)
 
-    def round(self, messages: int, body: int, publish: Callable[[], object]) -> float:
+    def round(
+        self,
+        messages: int,
+        body: int,
+        publish: Callable[[], object],
+        then: Callable[[], object] = lambda: None,
+    ) -> float:
         """Seconds from the beginning of `publish` until the last subscriber has the last of so many messages.
+
+        Args:
+            then: called when it has, before any subscriber says what is left to say; that is said when this returns.
 
         Raises:
             DrainFailed: they did not come.
         """
-        self._pipe.send(("expect", messages, body))
-        self._told()
+        return self._timed(("expect", messages, body), publish, then)
+
+    def read(
+        self, size: int, publish: Callable[[], object], then: Callable[[], object] = lambda: None
+    ) -> float:
+        """Seconds from the beginning of `publish` until the last subscriber has so many bytes; otherwise as `round`."""
+        return self._timed(("read", size), publish, then)
+
+    def _timed(
+        self, request: tuple[object, ...], publish: Callable[[], object], then: Callable[[], object]
+    ) -> float:
+        self._ask(*request)
         began = time.monotonic()
         publish()
-        return float(self._told()) - began
+        seconds = float(self._told()) - began
+        then()
+        self._ask("finish")
+        return seconds
 
     def _ask(self, *request: object) -> Any:
         self._pipe.send(request)
@@ -98,21 +121,33 @@ def _work(subscribers: Subscribers, pipe: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     sockets: list[socket.socket] = []
     try:
-        while (request := pipe.recv())[0] != "end":
+        while (request := _next_request(pipe, subscribers))[0] != "end":
             if request[0] == "connect":
-                sockets += subscribers.connect(request[1])
+                sockets = subscribers.connect(request[1])
                 pipe.send(len(sockets))
-            else:
-                size = subscribers.round_size(sockets, *request[1:])
-                pipe.send(size)
-                _drain(sockets, size, subscribers.answer)
-                pipe.send(time.monotonic())
+            elif request[0] == "finish":
                 subscribers.finish()
+                pipe.send(None)
+            else:
+                size = request[1] if request[0] == "read" else subscribers.round_size(sockets, *request[1:])
+                _drain(sockets, size, subscribers.answer, lambda: pipe.send(None))
+                pipe.send(time.monotonic())
     except Exception as error:  # told to the parent, which raises it
         pipe.send(DrainFailed(f"{type(error).__name__}: {error}"))
 
 
-def _drain(sockets: list[socket.socket], size: int, answer: Callable[[int, memoryview], bytes]) -> None:
+def _next_request(pipe: Connection, subscribers: Subscribers) -> Any:
+    while not pipe.poll(IDLE):
+        subscribers.finish()
+    return pipe.recv()
+
+
+def _drain(
+    sockets: list[socket.socket],
+    size: int,
+    answer: Callable[[int, memoryview], bytes],
+    ready_to_read: Callable[[], None],
+) -> None:
     """Read `size` bytes from each connection."""
     poll, missing = select.epoll(), {}
     for number, each in enumerate(sockets):
@@ -121,6 +156,7 @@ def _drain(sockets: list[socket.socket], size: int, answer: Callable[[int, memor
         missing[each.fileno()] = [size, number]
     buffer = memoryview(bytearray(BUFFER))
     unfinished = len(sockets)
+    ready_to_read()
     while unfinished:
         ready = poll.poll(PATIENCE)
         if not ready:

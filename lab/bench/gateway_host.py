@@ -14,8 +14,10 @@ from typing import TypeAlias
 import msgspec
 import uvloop
 
+from doctor import collector
 from doctor.answers import BroadcastOrder, InviteOrder, Origin
 from doctor.gateway import Gateway, open_gateway
+from doctor.groups import EVERYONE
 from doctor.settings import DoctorSettings
 from shared import logs
 from shared.config import load
@@ -32,7 +34,24 @@ class Broadcast(msgspec.Struct, frozen=True, tag="broadcast"):
     size: int
 
 
-Order: TypeAlias = Invite | Broadcast
+class NextEpoch(msgspec.Struct, frozen=True, tag="next-epoch"):
+    """A new epoch for everyone, as a leave or the hour begins one; answered with its number when that is on the disk."""
+
+
+class CurrentEpoch(msgspec.Struct, frozen=True, tag="current-epoch"):
+    """The number of everyone's epoch."""
+
+
+class Settled(msgspec.Struct, frozen=True, tag="settled"):
+    """`yes` where the disk knows that every patient has all that was sent to everyone: nothing is left to do."""
+
+
+Order: TypeAlias = Invite | Broadcast | NextEpoch | CurrentEpoch | Settled
+
+_UNSETTLED = """
+SELECT EXISTS (SELECT 1 FROM memberships JOIN streams USING (stream)
+WHERE stream = 'group:everyone' AND until IS NULL AND delivered < last)
+"""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -51,6 +70,7 @@ async def host() -> None:
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
     )
     async with open_gateway(settings) as gateway:
+        collector.settle()
         _say(Answer(gateway.port))
         async for line in reader:
             text = await _carry_out(gateway, msgspec.json.decode(line, type=Order))
@@ -66,6 +86,19 @@ async def _carry_out(gateway: Gateway, order: Order) -> str:
             body = BroadcastOrder("x" * size)
             await asyncio.gather(*(gateway.commands.broadcast(body, Origin("bench")) for _ in range(count)))
             return ""
+        case NextEpoch():
+            fanout = gateway.commands._office.fanout
+            fanout.next_epoch(fanout.groups[EVERYONE])
+            await gateway.commands.storage_answers()  # behind the epoch's number and its audit entry
+            return _epoch(gateway)
+        case CurrentEpoch():
+            return _epoch(gateway)
+        case Settled():
+            return "" if gateway.commands.reader.execute(_UNSETTLED).fetchone()[0] else "yes"
+
+
+def _epoch(gateway: Gateway) -> str:
+    return str(gateway.commands._office.fanout.groups[EVERYONE].epoch_number)
 
 
 def _say(answer: Answer) -> None:

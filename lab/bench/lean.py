@@ -57,19 +57,45 @@ class LeanPatient:
         Raises:
             NotEstablished: it ended instead. OSError: the network.
         """
-        session = LeanSession(self._begin(None), address)
+        session = LeanSession(self.begin(), address)
         events = session.until(Confirmed, RetryAsked)
         retry = next((event for event in events if isinstance(event, RetryAsked)), None)
         if retry is not None:
             session.close()
-            session = LeanSession(self._begin(retry.hello), address)
+            session = LeanSession(self.begin(retry.hello), address)
             session.until(Confirmed)
         return session
 
-    def _begin(self, hello: Hello | None) -> PatientConnection:
+    def begin(self, hello: Hello | None = None) -> PatientConnection:
+        """The protocol's side of a new connection; `hello` is what a RETRY asked for."""
         return PatientConnection(
             self._identity, self._reader, self.positions, clock(), os.urandom, hello=hello
         )
+
+
+class LeanCaller:
+    """One handshake of a patient as part of a crowd (`lab.bench.newcomers`); a doctor under load is none that is measured."""
+
+    def __init__(self, patient: LeanPatient) -> None:
+        self._patient = patient
+        self._connection: PatientConnection | None = None
+        self.admitted = False
+
+    def begin(self) -> bytes:
+        """KEY_EXCHANGE."""
+        self._connection = self._patient.begin()
+        return self._connection.data_to_send()
+
+    def take(self, data: bytes) -> bytes:
+        """What the protocol answers. Raises NotEstablished: it ended instead."""
+        assert self._connection is not None  # noqa: S101  it has begun
+        if data:
+            self._connection.receive_data(data, clock())
+        events = self._connection.take_events()
+        if not data or any(isinstance(event, Alerted | Failed | RetryAsked) for event in events):
+            raise NotEstablished(f"The doctor ended the connection; before that: {events}.")
+        self.admitted |= any(isinstance(event, Confirmed) for event in events)
+        return self._connection.data_to_send()
 
 
 class LeanSession:

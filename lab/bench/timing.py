@@ -8,39 +8,53 @@ from __future__ import annotations
 
 import gc
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from lab.bench.comparison import Figure
+from lab.bench.part import Progress, Unwatched
 
 SHORTEST_RUN = 0.02  # seconds; a function is repeated within a run until it takes at least that
 
 
-def alternate(measures: Sequence[Callable[[], float]], runs: int) -> list[Figure]:
-    """Take each measure `runs` times, in turns, after one turn that does not count."""
+def alternate(
+    measures: Sequence[Callable[[], float]], runs: int, progress: Progress | None = None
+) -> list[Figure]:
+    """Take each measure `runs` times, in turns, after one turn that does not count.
+
+    Each measure of each turn is a step of the progress: `turns` says how many that are.
+    """
+    progress = progress or Unwatched()
     taken: list[list[float]] = [[] for _ in measures]
     for turn in range(runs + 1):
         for values, measure in zip(taken, measures, strict=True):
             value = measure()
+            progress.step()
             if turn:
                 values.append(value)
     return [Figure.of(values) for values in taken]
 
 
+def turns(measures: int, runs: int) -> int:
+    """How many steps `alternate` takes."""
+    return measures * (runs + 1)
+
+
 def seconds_per_call(work: Callable[[], object], least: int = 100) -> float:
-    """Seconds that one call takes, averaged over at least `least` calls."""
+    """Processor seconds that one call takes, averaged over so many calls at least, and more where they are short."""
+    calls = least
     with _without_collector():
-        calls, spent = 0, 0.0
-        while calls < least or spent < SHORTEST_RUN:
-            began = time.perf_counter()
-            for _ in range(least):
+        while True:
+            began = time.process_time()
+            for _ in range(calls):
                 work()
-            spent += time.perf_counter() - began
-            calls += least
-    return spent / calls
+            spent = time.process_time() - began
+            if spent >= SHORTEST_RUN:
+                return spent / calls
+            # The last run alone counts, so reading the clock is spread over all of its calls.
+            calls = max(calls + 1, int(calls * 1.2 * SHORTEST_RUN / max(spent, SHORTEST_RUN / 10)))
 
 
 def processor_seconds(pid: int) -> float:
@@ -54,20 +68,6 @@ def processor_seconds(pid: int) -> float:
 def resident_bytes(pid: int) -> int:
     """The physical memory that a process holds."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def machine() -> str:
-    """What it ran on, in a line."""
-    model = next(
-        (
-            text.partition(":")[2].strip()
-            for text in Path("/proc/cpuinfo").read_text().splitlines()
-            if text.startswith("model name")
-        ),
-        platform.machine(),
-    )
-    processors = len(os.sched_getaffinity(0))
-    return f"{processors} × {model}, Linux {platform.release()}, Python {platform.python_version()}"
 
 
 @contextmanager

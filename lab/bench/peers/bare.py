@@ -1,4 +1,7 @@
-"""The bare write loop: the same bytes to every connection by uvloop, nothing kept, nothing sealed. The floor under any fan-out."""
+"""The bare write loop: the same bytes to every connection by uvloop, nothing kept, nothing sealed. The floor under any fan-out.
+
+What is published at once is joined and written at once: a system call for each message and connection would be no floor.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import resource
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import cast
 
@@ -17,18 +20,19 @@ import uvloop
 from lab.bench.peers.listening import HOST
 
 LISTEN_BACKLOG = 1024
+GREETING = b"k"
 
 
 @dataclass(frozen=True, slots=True)
 class BareServer:
-    """A running loop: tell it how many slices of how many bytes to write to all."""
+    """A running loop: tell it how many messages of how many bytes to write to all."""
 
     pid: int
     port: int
     pipe: Connection
 
     def publish(self, count: int, size: int) -> None:
-        """Write `count` messages of `size` bytes to every connection, one after the other."""
+        """Write `count` messages of `size` bytes to every connection."""
         self.pipe.send((count, size))
 
 
@@ -54,10 +58,15 @@ class BareSubscribers:
 
     port: int
     frame: int
+    sockets: list[socket.socket] = field(default_factory=list)
 
     def connect(self, count: int) -> list[socket.socket]:
-        """Connect."""
-        return [socket.create_connection((HOST, self.port), 30) for _ in range(count)]
+        """Connect. The loop greets whom it has taken; a connected socket alone may still wait for that."""
+        new = [socket.create_connection((HOST, self.port), 30) for _ in range(count)]
+        for each in new:
+            each.recv(len(GREETING))
+        self.sockets.extend(new)
+        return self.sockets
 
     def round_size(self, sockets: list[socket.socket], messages: int, body: int) -> int:
         """As many bytes as ours are."""
@@ -76,7 +85,9 @@ class _Listener(asyncio.Protocol):
         self._transports = transports
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transports.append(cast(asyncio.Transport, transport))
+        taken = cast(asyncio.Transport, transport)
+        taken.write(GREETING)
+        self._transports.append(taken)
 
 
 def _serve(parent: Connection) -> None:
@@ -87,10 +98,9 @@ def _serve(parent: Connection) -> None:
 
     def write() -> None:
         count, size = parent.recv()
-        payload = b"x" * size
-        for _ in range(count):
-            for transport in transports:
-                transport.write(payload)
+        payload = b"x" * (size * count)
+        for transport in transports:
+            transport.write(payload)
 
     async def serve() -> None:
         loop = asyncio.get_running_loop()

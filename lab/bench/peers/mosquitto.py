@@ -20,6 +20,7 @@ PACKAGE = "mosquitto"
 TOPIC = b"\x00\x01b"
 
 CONNECT, CONNACK, PUBLISH, SUBSCRIBE, SUBACK = 0x10, 0x20, 0x30, 0x82, 0x90
+PINGREQ, PINGRESP = 0xC0, 0xD0
 
 
 @unique
@@ -136,6 +137,11 @@ class Publisher:
             missing = 4 * count
             while missing:
                 missing -= len(self._socket.recv(missing))
+
+    def ping(self) -> None:
+        """Returns when the broker has answered, and so has read what others had sent it before."""
+        self._socket.sendall(_packet(PINGREQ, b""))
+        _expect(self._socket, PINGRESP)
 
 
 def session(to: Broker, name: str, clean: bool) -> socket.socket:

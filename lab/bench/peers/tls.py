@@ -6,7 +6,6 @@ import asyncio
 import datetime
 import multiprocessing
 import shutil
-import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from lab.bench.peers.listening import HOST, PATIENCE, free_port, wait_until_listening
+from lab.bench.peers.listening import HOST, free_port, wait_until_listening
 from lab.bench.timing import processor_seconds
 
 
@@ -43,16 +42,54 @@ class TlsServer:
     port: int
     context: ssl.SSLContext
 
-    def rate(self, count: int) -> float:
-        """Handshakes a second of the server's processor: full ones, no resumption."""
-        before = processor_seconds(self.pid)
-        for _ in range(count):
-            with socket.create_connection((HOST, self.port), PATIENCE) as raw:
-                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                with self.context.wrap_socket(raw, server_hostname="localhost") as secured:
-                    secured.sendall(b"k\n")  # its echo says that the server has let us in
-                    secured.recv(1)
-        return count / (processor_seconds(self.pid) - before)
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where clients connect."""
+        return HOST, self.port
+
+    def processor_seconds(self) -> float:
+        """Processor time so far."""
+        return processor_seconds(self.pid)
+
+    def callers(self, count: int) -> list[TlsCaller]:
+        """So many new clients."""
+        return [TlsCaller(self.context) for _ in range(count)]
+
+
+class TlsCaller:
+    """A full handshake, no resumption, by a client that shows its certificate, as part of a crowd (`lab.bench.newcomers`)."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._secured = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+        self._shaken = False
+        self.admitted = False
+
+    def begin(self) -> bytes:
+        """ClientHello."""
+        return self._step()
+
+    def take(self, data: bytes) -> bytes:
+        """What TLS answers, and behind it a line whose echo says that the server has let us in.
+
+        Raises:
+            ssl.SSLError, ConnectionError: it has not.
+        """
+        if not data:
+            raise ConnectionError("the TLS server has closed the connection")
+        self._incoming.write(data)
+        return self._step()
+
+    def _step(self) -> bytes:
+        try:
+            if not self._shaken:
+                self._secured.do_handshake()
+                self._shaken = True
+                self._secured.write(b"k\n")
+            self.admitted = bool(self._secured.read(1))
+        except ssl.SSLWantReadError:
+            pass
+        return self._outgoing.read()
 
 
 def make_certificate(directory: Path) -> Certificate:
@@ -85,6 +122,7 @@ def uvloop_server(certificate: Certificate) -> Iterator[TlsServer]:
         target=_serve, args=(certificate, theirs), daemon=True
     )
     process.start()
+    theirs.close()  # a child that fails to start is then an end of file, and not waited for
     try:
         port = ours.recv()
         assert process.pid is not None  # noqa: S101  it is started

@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from lab.bench.command import table
-from lab.bench.comparison import Better, Comparison, Figure, line, significant
+from lab.bench.comparison import Better, Comparison, Figure, Point, line, series, significant, within
+from lab.bench.tables import table
 
 
 def comparison(
@@ -38,6 +38,12 @@ def test_a_promise_is_met_missed_or_not_tried() -> None:
     assert comparison(130, 100, target=None).met is None
 
 
+def test_a_promised_limit_is_kept_up_to_the_limit() -> None:
+    """It needs no peer, and is a ratio all the same."""
+    assert within("P7", "memory a patient", "KiB", Figure.of([16.0]), 16).met is True
+    assert within("P7", "memory a patient", "KiB", Figure.of([20.0]), 16).ratio == pytest.approx(0.8)
+
+
 def test_a_figure_is_the_median_with_its_spread() -> None:
     """One odd run moves it little."""
     assert Figure.of([1.0, 2.0, 9.0]) == Figure(2.0, 4.0, 3)
@@ -55,3 +61,9 @@ def test_the_table_names_a_peer_that_is_missing() -> None:
     Console(file=out, width=80).print(table("fanout", [line(comparison(130, None))]))
     assert "not installed" in out.getvalue()
     assert "≥ 1.3" in out.getvalue()
+
+
+def test_a_series_is_in_the_order_of_the_number_of_patients() -> None:
+    """And rounded as the lines are."""
+    found = series("P8", "memory", "KiB", "ours", {1000: 10.12345, 100: 9.0})
+    assert found.points == [Point(100, 9.0), Point(1000, 10.12)]

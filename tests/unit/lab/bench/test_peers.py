@@ -8,7 +8,7 @@ from multiprocessing import Pipe
 from threading import Thread
 
 from lab.bench.drain import _work
-from lab.bench.peers import mosquitto, textbook
+from lab.bench.peers import bare, mosquitto, textbook
 from lab.bench.peers.mosquitto import Broker, MqttSubscribers
 from lab.bench.subscribers import frame_size
 from lab.bench.timing import alternate, seconds_per_call
@@ -92,16 +92,31 @@ def test_the_drain_ends_a_round_when_the_last_subscriber_has_its_last_byte() -> 
     ours.send(("connect", 2))
     assert ours.recv() == 2
     ours.send(("expect", 3, 10))
-    assert ours.recv() == 30
+    assert ours.recv() is None  # it reads
     pairs[0][0].sendall(b"a" * 30)
     pairs[1][0].sendall(b"b" * 29)
     assert pairs[1][0].recv(10)[:1] == b"b"
     assert not ours.poll()
     pairs[1][0].sendall(b"b")
     assert ours.recv() > 0
+    assert wires.finished == 0  # what is left to say is not said while somebody measures
+    ours.send(("finish",))
+    assert ours.recv() is None
+    assert wires.finished == 1
     ours.send(("end",))
     thread.join()
-    assert wires.finished == 1
     for pair in pairs:
         for end in pair:
             end.close()
+
+
+def test_the_bare_loop_writes_to_everyone_who_is_connected() -> None:
+    """Also right after they have connected: it has taken them all by then."""
+    with bare.server() as server:
+        subscribers = bare.BareSubscribers(server.port, 3)
+        for count in (1, 200):
+            sockets = subscribers.connect(count)
+            server.publish(1, 3)
+            assert [each.recv(10) for each in sockets] == [b"xxx"] * len(sockets)
+        for each in sockets:
+            each.close()
