@@ -68,7 +68,7 @@ COMMITTING = "shared.storage.sqlite:open_database"  # not its call, but each COM
 _ACCEPT = "doctor.outbox:Outbox.accept"
 _JOURNAL = "doctor.journal:Journal.complete"
 LINGER = 0.2
-_SOON = (("doctor.gateway:HEAD_INTERVAL", 0.2),)
+_SOON = (("doctor.witness:INTERVAL", 0.2),)
 _M, _A, _J, _R, _G, _P, _REPORT, _START, _TIME = Errand
 
 DOCTOR = (
@@ -92,9 +92,9 @@ DOCTOR = (
     Failpoint("send.sealed", "shared.protocol.epochs:Epoch.seal", AFTER, _M, most=15),
     Failpoint("send.published", "doctor.fanout:Fanout.publish", AFTER, _M, most=15),
     Failpoint("send.write-pass", "doctor.log_writer:LogWriter.write_pass", BEFORE, _M, most=15),
-    Failpoint("send.half-a-pass", "doctor.log_writer:LogWriter._write_to", AFTER, _M, most=7),
-    Failpoint("send.stream-write", "shared.net.stream:Stream.write", BEFORE, _M, most=15),
-    Failpoint("send.stream-written", "shared.net.stream:Stream.write", AFTER, _M, most=15),
+    Failpoint("send.slice", "doctor.log_writer:LogWriter._write_to_abreast", BEFORE, _M, most=15),
+    Failpoint("send.half-a-slice", "doctor.sessions:Attachment.note_shared", AFTER, _M, most=7),
+    Failpoint("send.slice-written", "doctor.log_writer:LogWriter._write_to_abreast", AFTER, _M, most=15),
     # It is caught up
     Failpoint("catch-up.loaded", "doctor.outbox:Outbox.load", AFTER, _A, most=8),
     Failpoint("catch-up.half-a-batch", "doctor.sessions:Attachment.note_written", AFTER, _A, most=8),

@@ -238,8 +238,12 @@ class Ward:
         """How many messages these have not applied yet."""
         return sum(len(self._owed[patient]) for patient in patients)
 
-    async def until_arrived(self, patients: set[str], seconds: float) -> None:
+    async def until_arrived(self, patients: set[str], seconds: float, *, in_session: bool = True) -> None:
         """Wait until these are connected and have applied all that has been accepted for them up to now.
+
+        Args:
+            in_session: all of them at one and the same moment; False where connections go on being lost, so that such a moment may
+                never come.
 
         Raises:
             ScenarioFailed: somebody has not; says who, and how much it lacks.
@@ -250,7 +254,11 @@ class Ward:
         def lacking() -> dict[str, int]:
             connected = set().union(*(swarm.connected for swarm in swarms))
             owed = {patient: len(due[patient] & self._owed[patient]) for patient in sorted(patients)}
-            return {patient: count for patient, count in owed.items() if count or patient not in connected}
+            return {
+                patient: count
+                for patient, count in owed.items()
+                if count or (in_session and patient not in connected)
+            }
 
         try:
             await self.watch.until(lambda: not lacking(), "all that was accepted", seconds)

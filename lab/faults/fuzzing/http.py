@@ -14,6 +14,7 @@ import msgspec
 
 from doctor.answers import Problem
 from doctor.api import create_app
+from doctor.fhir.resources import OperationOutcome
 from doctor.gateway import Gateway, open_gateway
 from doctor.settings import DoctorSettings
 from lab.faults.fuzzing.subject import Subject
@@ -29,6 +30,12 @@ PATHS = (
     "/v1/patients/{}/revoke",
     "/v1/patients/{}/retire",
     "/v1/patients/{}/reports",
+    "/v1/patients/{}/thresholds",
+    "/v1/alerts?patient={}",
+    "/v1/alerts/{}/acknowledge",
+    "/fhir/Observation?patient={}",
+    "/fhir/Communication?patient=anna&date={}",
+    "/fhir/AuditEvent?{}",
     "/v1/groups",
     "/v1/groups/{}/members",
     "/v1/groups/everyone/members/{}",
@@ -125,7 +132,11 @@ def _attempt(life: _Life, data: bytes) -> None:
     status, answer = life.ask(_scope(method, path, data[2]), body)
     if status >= 500:
         raise AssertionError(f"{method} {path!r} was answered with {status}: {answer[:200]!r}")
-    if status >= 400 and method != "HEAD":
+    routed = status not in (404, 405)  # what is not, is answered in the form of the API, whatever its path
+    if status >= 400 and method != "HEAD" and routed and path.startswith(b"/fhir/"):
+        if not msgspec.json.decode(answer, type=OperationOutcome).issue[0].diagnostics:
+            raise AssertionError(f"{method} {path!r}: {status} without a reason")
+    elif status >= 400 and method != "HEAD":
         problem = msgspec.json.decode(answer, type=Problem)
         if not problem.error or not problem.code:
             raise AssertionError(f"{method} {path!r}: {status} without a reason")

@@ -16,19 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from doctor import answers, audit, facts, groups, outbox, receipts, roster, streams
+from doctor import answers, audit, facts, groups, operators, outbox, receipts, roster, streams, thresholds
+from doctor.alerts import Alerts
 from doctor.answers import GroupAnswer, OnceOnly, Origin
 from doctor.database import MIGRATIONS
 from doctor.facts import Confirmed, Owner, Restored, Schema
 from doctor.outbox import MessageRequest, Outbox
 from doctor.reports import Reports
 from doctor.roster import Roster
+from doctor.thresholds import Bounds, ThresholdsOrder
 from lab.faults.fuzzing.cast import DAY, DOCTOR, NOW, PATIENT, STREAM, Cast
 from lab.faults.fuzzing.subject import Subject
 from shared.crypto.signatures import fingerprint
 from shared.errors import StorageError, UserError
 from shared.storage import cells, checksums
 from shared.storage.sealed import Sealer
+from shared.vitals import Vitals
 from shared.wire.messages import Report, ReportKind
 
 Value: TypeAlias = int | str | bytes | None
@@ -42,6 +45,8 @@ _SEALED = {
     ("invitations", "secret"),
     ("reports", "body"),
     ("answers", "answer"),
+    ("operators", "secret"),
+    ("alerts", "finding"),
     ("facts", "value"),
 }
 
@@ -93,12 +98,20 @@ def _fill(db: sqlite3.Connection, cast: Cast, sealer: Sealer, messages: Outbox) 
     Reports(sealer, quota=1).store(db, PATIENT, Report(report_id, ReportKind.REPLY, now, b"better"), now)
     _order(db, sealer)
     facts.write(db, sealer, Owner(DOCTOR, {}))
+    thresholds.change(db, PATIENT, ThresholdsOrder(spo2=Bounds(92)), now, "fuzz")
+    alerts = Alerts(sealer)
+    alerts.watch(db, PATIENT, Vitals(spo2=80), now)
+    (alert,) = alerts.find_all(db, None, True, 1)
+    hashed = sealer.seal("operators", "secret", b"admin", b"$argon2id$")
+    db.execute("INSERT INTO operators VALUES (?, ?, ?, ?)", ("admin", hashed, now, now))
     return {
         "facts": b"owner",
         "messages": f"{STREAM}/{accepted.number}".encode(),
         "invitations": invitation_id,
         "reports": PATIENT.encode() + b"/" + report_id,
         "answers": b"key",
+        "operators": b"admin",
+        "alerts": str(alert.number).encode(),
     }
 
 
@@ -141,6 +154,9 @@ def _readers(db: sqlite3.Connection, cast: Cast, sealer: Sealer, messages: Outbo
         lambda: Reports(sealer, quota=1).of_patient(db, PATIENT, 10),
         lambda: _order(db, sealer),
         lambda: [facts.read(db, sealer, kind) for kind in (Owner, Schema, Restored, Confirmed)],
+        lambda: operators.read_account(db, sealer, "admin"),
+        lambda: Alerts(sealer).find_all(db, PATIENT, False, 10),
+        lambda: thresholds.load(db, PATIENT),
         lambda: answers.forget_older(db, NOW.wall - DAY),
         lambda: audit.verify(db, nowhere, key.public, key.algorithm),
     )

@@ -18,7 +18,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from doctor import audit, heads, keyring
+from doctor import audit, heads, keyring, thinning
 from doctor.audit import Verdict
 from doctor.heads import HEADS_FILE, Head
 from lab.faults.clinic import Clinic
@@ -27,10 +27,12 @@ from lab.faults.row import Row, Scale, Tally, Trial
 from lab.faults.watch import Watch
 from shared.crypto.signatures import Algorithm, SigningKey
 from shared.errors import StorageError
+from shared.net.stream import clock
 from shared.storage.sqlite import open_reader
 
 ORDERS = 60  # invitations and messages that make the log
 HEAD_EVERY = 5  # orders
+NEWEST = 4  # heads that are left when the file is thinned
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,10 @@ async def _write_log(directory: Path) -> Log:
                 # The doctor's own function, with its key: waiting for its own heads would take minutes.
                 with contextlib.closing(open_reader(database)) as db:
                     head = sign_head(db, clinic.audit_dir, key, head)
+            if (
+                number == ORDERS // 2
+            ):  # so that edits meet both: what an old file has left, and what came since
+                head = thinning.thin(clinic.audit_dir, key, clock().wall, NEWEST)
         await clinic.stop()
     with contextlib.closing(open_reader(database)) as db:
         sign_head(db, clinic.audit_dir, key, head)

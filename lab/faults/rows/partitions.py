@@ -182,7 +182,7 @@ ROW = Row(
     name="partitions",
     threat="T11",
     title="partitions both ways and one way, ends lost silently, resets in mid-frame, cuts, 1 to 60 s",
-    passes=f"all has arrived at most {CONVERGED_WITHIN:g} s after the healing; I1 to I7",
+    passes=f"all has arrived at most {CONVERGED_WITHIN:g} s after the healing, of a loss that nobody was told of after the watch for silence; I1 to I7",
     ci=Scale(count=10, patients=20),
     release=Scale(count=100, patients=40),
     run=run,

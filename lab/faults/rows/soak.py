@@ -24,6 +24,7 @@ from lab.processes import ScenarioFailed
 RATE = 5  # messages a second
 WARD = "ward"
 ROUND = 300.0  # seconds, at most
+SENTENCES = 3  # of each round: only so many findings are kept, and each round is to be heard
 WARM_UP = 0.25  # of the time
 CONNECT = 120.0  # seconds for all devices to enrol, or to come back
 DELIVER = 60.0  # seconds from the last message until all has arrived
@@ -164,9 +165,9 @@ async def run(trial: Trial) -> Tally:
         duplicated=sum(verdicts.duplicated for verdicts in soak.verdicts),
         leaked=sum(verdicts.leaked for verdicts in soak.verdicts),
         findings=(
-            *soak.findings,
             *found,
-            *(text for verdicts in soak.verdicts for text in verdicts.sentences()),
+            *(text for verdicts in soak.verdicts for text in verdicts.sentences()[:SENTENCES]),
+            *soak.findings,
         ),
         figures=tuple(figures.items()),
     )

@@ -60,7 +60,7 @@ def work(report: Report) -> disk.Work:
     return disk.Work(Case(Trouble.FULL, Place.STATE), Path("/clinic"), 1, report)
 
 
-@pytest.mark.parametrize(("status", "flaws"), [(503, 0), (507, 0), (500, 1), (409, 1)])
+@pytest.mark.parametrize(("status", "flaws"), [(503, 0), (507, 1), (500, 1), (409, 1)])
 async def test_only_not_accepted_is_the_right_answer(status: int, flaws: int) -> None:
     """A bug or a refusal of another kind is a finding."""
     report = Report()

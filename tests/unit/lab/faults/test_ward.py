@@ -31,6 +31,14 @@ async def test_a_ward_knows_what_has_not_arrived_and_the_checker_agrees(tmp_path
         async with ward.traffic((EVERYONE, "ward-a"), 0.01):
             await ward.until_arrived(far.patients, 30)
         await ward.until_arrived(near.patients | far.patients, 30)
+
+        near.network.partition()
+        await near.swarm.stop("bed-1")
+        with pytest.raises(ScenarioFailed, match=r"'bed-1': 0"):
+            await ward.until_arrived(near.patients, 0.01)
+        await ward.until_arrived(near.patients, 0.01, in_session=False)
+        near.network.heal()
+        near.swarm.start("bed-1")
         verdicts = await ward.judge()
 
     assert verdicts.sentences() == []
