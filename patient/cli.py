@@ -20,7 +20,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-from patient import enrolment, inbox, listings, outbox
+from patient import enrolment, inbox, listings, outbox, vitals
 from patient.device import Conditions, Device
 from patient.exit_codes import ExitCode, Refusal
 from patient.heartbeat import patient_of
@@ -176,7 +176,7 @@ async def _run(patient_id: str | None, settings: PatientSettings, tell: Tell) ->
             )
         identity = await enrolment.identity_for(home, patient_id, settings, tell, conditions)
         device = Device(home, identity, settings, tell, conditions)
-        async with opened(device, settings, tell, conditions):
+        async with opened(device, settings, tell, conditions), vitals.reporting(device, settings, conditions):
             verdict = await Presence(device, home, settings, tell, conditions).keep()
     return verdict.code
 

@@ -157,6 +157,14 @@ class Device:
         self._reporting.look()
         return report_id
 
+    def waiting_reports(self, limit: int) -> int:
+        """How many reports wait for the doctor; it counts no further than `limit`.
+
+        Raises:
+            UserError, StorageError: the outbox cannot be read.
+        """
+        return len(self._outbox.waiting(0, limit))
+
     def verdict(self, link: Link) -> Verdict:
         """What the end of a connection means."""
         situation = Situation(

@@ -36,6 +36,7 @@ _log = get_logger("inbox")
 
 _MIGRATIONS = (
     """
+    -- Every row bears a checksum (shared.storage.checksums).
     CREATE TABLE messages (
         kind INTEGER NOT NULL,
         name TEXT NOT NULL,
@@ -44,46 +45,17 @@ _MIGRATIONS = (
         received INTEGER NOT NULL,
         direct INTEGER NOT NULL,
         body BLOB, -- sealed; NULL: it had expired when it came
+        checksum BLOB GENERATED ALWAYS AS (row_checksum(kind, name, number, created, received, direct, body)) STORED,
         PRIMARY KEY (kind, name, number)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE positions (
         kind INTEGER NOT NULL,
         name TEXT NOT NULL,
         last INTEGER NOT NULL,
-        PRIMARY KEY (kind, name)
-    ) STRICT, WITHOUT ROWID;
-    """,
-    """
-    ALTER TABLE positions ADD COLUMN receipted INTEGER NOT NULL DEFAULT 0; -- up to here the doctor knows what had expired
-    """,
-    """
-    -- Every row bears a checksum (shared.storage.checksums).
-    CREATE TABLE new_messages (
-        kind INTEGER NOT NULL,
-        name TEXT NOT NULL,
-        number INTEGER NOT NULL,
-        created INTEGER NOT NULL,
-        received INTEGER NOT NULL,
-        direct INTEGER NOT NULL,
-        body BLOB,
-        checksum BLOB GENERATED ALWAYS AS (row_checksum(kind, name, number, created, received, direct, body)) STORED,
-        PRIMARY KEY (kind, name, number)
-    ) STRICT, WITHOUT ROWID;
-    INSERT INTO new_messages (kind, name, number, created, received, direct, body)
-        SELECT kind, name, number, created, received, direct, body FROM messages;
-    DROP TABLE messages;
-    ALTER TABLE new_messages RENAME TO messages;
-    CREATE TABLE new_positions (
-        kind INTEGER NOT NULL,
-        name TEXT NOT NULL,
-        last INTEGER NOT NULL,
-        receipted INTEGER NOT NULL DEFAULT 0,
+        receipted INTEGER NOT NULL DEFAULT 0, -- up to here the doctor knows what had expired
         checksum BLOB GENERATED ALWAYS AS (row_checksum(kind, name, last, receipted)) STORED,
         PRIMARY KEY (kind, name)
     ) STRICT, WITHOUT ROWID;
-    INSERT INTO new_positions (kind, name, last, receipted) SELECT kind, name, last, receipted FROM positions;
-    DROP TABLE positions;
-    ALTER TABLE new_positions RENAME TO positions;
     """,
 )
 

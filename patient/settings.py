@@ -37,6 +37,10 @@ class PatientSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     attempts: Annotated[
         int, Meta(ge=0, le=1_000_000, description="a whole number from 0 (for ever) to 1000000")
     ] = 0
+    # A simulated sensor reports vital signs so often, in seconds; 0: none does.
+    vitals_interval_s: Annotated[
+        float, Meta(ge=0, le=86_400, description="a number of seconds from 1 to 86400, or 0 (off)")
+    ] = 0.0
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
 
@@ -44,3 +48,5 @@ class PatientSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         """Refuse values that contradict each other; ValueError becomes a ConfigError."""
         if self.backoff_min_s > self.backoff_max_s:
             raise ValueError("backoff_min_s must not exceed backoff_max_s")
+        if 0 < self.vitals_interval_s < 1:
+            raise ValueError("vitals_interval_s is 0 or at least 1")

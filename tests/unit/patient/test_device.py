@@ -361,7 +361,7 @@ async def test_a_broken_protocol_is_logged_with_its_check(
     """The user reads a sentence, the log says which rule and why."""
     async with SmallDoctor() as doctor, bench.device(doctor) as alice:
         link = await session(alice)
-        doctor.last.stream.write(b"\xff")
+        doctor.last.stream.shared_write(b"\xff")
         await link.closed_within(5)
 
         assert alice.verdict(link).reason is Reason.PROTOCOL

@@ -199,7 +199,7 @@ def test_the_first_reason_stays() -> None:
             caller = Caller(doctor)
             link = caller.link()
             await link.open(caller.connection)
-            doctor.last.stream.write(b"\x01")
+            doctor.last.stream.shared_write(b"\x01")
             await doctor.until(lambda: doctor.last.stream.buffered == 0)
 
             link.abort(InboxFailed("disk full"))
@@ -248,7 +248,7 @@ def test_a_peer_that_takes_nothing_is_cut_at_the_end(monkeypatch: pytest.MonkeyP
             await link.open(caller.connection)
             doctor.last.stream.pause_writing()  # it reads no more
             assert link._stream is not None
-            link._stream.write(bytes(32 << 20))  # more than the kernel takes
+            link._stream.shared_write(bytes(32 << 20))  # more than the kernel takes
 
             await link.close()
             await link.closed_within(5)

@@ -288,6 +288,9 @@ def test_the_doctors_container_listens_to_its_network_and_uses_its_volumes() -> 
         state_dir="/var/lib/telemed/doctor",
         audit_dir="/var/lib/telemed/audit",
         provisioning_file="/var/lib/telemed/provisioning/fleet.invitation",
+        console_host="console",
+        console_certificate="self-signed",
+        vitals_retention_days=1,
         log_format="json",
     )
 

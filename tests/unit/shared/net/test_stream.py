@@ -13,6 +13,7 @@ from typing import Generic, ParamSpec, TypeVar
 import pytest
 import uvloop
 
+from shared.errors import LocalError
 from shared.net import stream as stream_module
 from shared.net.stream import WRITE_HIGH_WATER, Stream, clock
 from shared.protocol.clock import Instant
@@ -176,7 +177,7 @@ async def mute_peer(
 async def test_a_session_runs_over_a_socket() -> None:
     """Handshake, group key, broadcast, receipt, disconnect."""
     async with session() as (clinic, patient, doctor):
-        doctor.stream.write(CLINIC_EPOCH.seal(0, clinic.sign(7, 0, b"take two")))
+        doctor.stream.shared_write(CLINIC_EPOCH.seal(0, clinic.sign(7, 0, b"take two")))
         await patient.told(MessageReceived)
         patient.connection.acknowledge([Position(EVERYONE, 7, [])])
         patient.stream.flush()
@@ -236,7 +237,7 @@ async def test_a_peer_that_takes_nothing_is_cut_after_the_end(monkeypatch: pytes
     """What cannot be written does not keep a closed connection's socket for ever."""
     monkeypatch.setattr(stream_module, "LINGER", 0.01)
     async with mute_peer(Clinic(clock=RealTime())) as (doctor, _):
-        doctor.stream.write(bytes(4 * WRITE_HIGH_WATER))
+        doctor.stream.shared_write(bytes(4 * WRITE_HIGH_WATER))
         assert doctor.stream.buffered
         doctor.connection.disconnect(DisconnectReason.CLOSING)
         doctor.stream.flush()
@@ -253,7 +254,7 @@ async def test_after_a_reset_the_kernel_keeps_nothing_for_the_peer() -> None:
     for reset in (False, True):
         async with mute_peer(Clinic(clock=RealTime()), tcp_pair) as (doctor, peer):
             peer.setblocking(False)
-            doctor.stream.write(bytes(8 * WRITE_HIGH_WATER))
+            doctor.stream.shared_write(bytes(8 * WRITE_HIGH_WATER))
             if reset:
                 doctor.stream.reset()
             else:
@@ -275,7 +276,7 @@ async def test_a_peer_that_does_not_listen_is_not_read_from() -> None:
     loop = asyncio.get_running_loop()
     async with mute_peer(Clinic(clock=RealTime())) as (doctor, peer):
         size = 2 * WRITE_HIGH_WATER
-        doctor.stream.write(bytes(size))
+        doctor.stream.shared_write(bytes(size))
         assert not doctor.stream.writable
         peer.sendall(b"\x02")  # a bad version, which would end the connection once it is read
         peer.setblocking(False)
@@ -337,7 +338,6 @@ async def test_a_stream_without_a_transport_takes_everything_quietly() -> None:
     end = End(Clinic().doctor_connection())
 
     end.stream.flush()
-    end.stream.write(b"x")
     end.stream.abort()
     end.stream.pause_writing()
     end.stream.resume_writing()
@@ -345,6 +345,8 @@ async def test_a_stream_without_a_transport_takes_everything_quietly() -> None:
     assert not end.stream.open
     assert end.stream.buffered == 0
     assert end.stream.writable
+    with pytest.raises(LocalError, match="shares nothing"):
+        _ = end.stream.shared_write
 
 
 def test_clock_reads_both_clocks_in_milliseconds() -> None:
