@@ -13,15 +13,28 @@ from __future__ import annotations
 import hashlib
 import hmac
 from enum import Enum
+from struct import Struct
 
 from shared.errors import InvalidSignature, LocalError
 
 DIGEST_SIZE = 32
 """Bytes of a SHA-256 digest, an HMAC-SHA-256 tag and a derived key."""
 
+_length = Struct(">I").pack
+
+
+def frame(*parts: bytes) -> bytes:
+    """Join `parts`, each with its length in front (4 bytes, big-endian)."""
+    return b"".join([_length(len(part)) + part for part in parts])
+
 
 class Label(Enum):
-    """What a hash, a MAC, a signature or a key is for. Values are unique and none is a prefix of another."""
+    """What a hash, a MAC, a signature or a key is for. Values are unique and none is a prefix of another.
+
+    Attributes:
+        framed: the label as the first of framed parts.
+        hashed: SHA-256 with the framed label taken in; only copies of it go on. A copy costs a third less than to begin anew.
+    """
 
     # Signatures
     PREKEY_SIGNATURE = b"telemed-v1 signature prekey"
@@ -47,6 +60,8 @@ class Label(Enum):
     AUDIT_ENTRY = b"telemed-v1 audit entry"
     AUDIT_HEAD = b"telemed-v1 audit head"
     AUDIT_RESTORED = b"telemed-v1 audit restored"
+    AUDIT_THINNED = b"telemed-v1 audit thinned"
+    AUDIT_KEPT = b"telemed-v1 audit kept"
     # The doctor's journal
     JOURNAL_KEY = b"telemed-v1 journal key"
     JOURNAL_LINE = b"telemed-v1 journal line"
@@ -69,15 +84,23 @@ class Label(Enum):
     EPOCH_KEY = b"telemed-v1 epoch key"
     EPOCH_KEY_ID = b"telemed-v1 epoch id-of-key"
 
+    def __init__(self, text: bytes) -> None:
+        self.framed = frame(text)
+        self.hashed = hashlib.sha256(self.framed)
 
-def frame(*parts: bytes) -> bytes:
-    """Join `parts`, each with its length in front (4 bytes, big-endian)."""
-    return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
+
+def framed(label: Label, *parts: bytes) -> bytes:
+    """Return the framed label and parts: what a signature covers."""
+    return label.framed + frame(*parts)
 
 
-def digest(label: Label, *parts: bytes) -> bytes:
+def digest(label: Label, part: bytes, *more: bytes) -> bytes:
     """Return SHA-256 of the framed label and parts: 32 bytes."""
-    return hashlib.sha256(frame(label.value, *parts)).digest()
+    hashed = label.hashed.copy()
+    hashed.update(_length(len(part)) + part)
+    if more:
+        hashed.update(frame(*more))
+    return hashed.digest()
 
 
 def hkdf_extract(salt: bytes, ikm: bytes) -> bytes:
@@ -116,12 +139,22 @@ def derive(
     `ikm` is the secret input, framed; the HKDF info is the framed label and `info`. Raises LocalError for a length that HKDF
     cannot give.
     """
-    return hkdf_expand(hkdf_extract(salt, frame(*ikm)), frame(label.value, *info), length)
+    return expand(label, extract(ikm, salt), info, length=length)
+
+
+def extract(ikm: tuple[bytes, ...], salt: bytes = b"") -> bytes:
+    """Return HKDF's pseudo-random key of a secret input, framed: 32 bytes. From one, `expand` makes a key for each label."""
+    return hkdf_extract(salt, frame(*ikm))
+
+
+def expand(label: Label, prk: bytes, info: tuple[bytes, ...] = (), *, length: int = 32) -> bytes:
+    """Return `length` bytes of what `extract` gave; see `derive`."""
+    return hkdf_expand(prk, framed(label, *info), length)
 
 
 def mac(label: Label, key: bytes, *parts: bytes) -> bytes:
     """Return HMAC-SHA-256 under `key` of the framed label and parts: 32 bytes."""
-    return hmac.digest(key, frame(label.value, *parts), "sha256")
+    return hmac.digest(key, framed(label, *parts), "sha256")
 
 
 def verify_mac(label: Label, key: bytes, tag: bytes, *parts: bytes) -> None:

@@ -6,12 +6,15 @@ and zeros up to the size. Anything else is refused, so that two different padded
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from shared.errors import InvalidSeal, LocalError
 
 PREFIX_SIZE = 4
 """Bytes that the length in front takes; `pad` needs a size of at least the content and these."""
 
 
+@lru_cache(maxsize=1024)
 def padme_length(n: int, minimum: int = 256) -> int:
     """Return the Padmé length for `n` bytes: at least `n`, at least `minimum`, at most 12 % above the larger of the two.
 

@@ -49,7 +49,7 @@ from shared.crypto.groups import (
     load_p256_public,
     public_power_of_generator,
 )
-from shared.crypto.kdf import DIGEST_SIZE, Label, derive, digest, frame
+from shared.crypto.kdf import DIGEST_SIZE, Label, derive, digest, framed
 from shared.crypto.secret import Random
 from shared.errors import InvalidElement, InvalidSignature, LocalError
 
@@ -154,7 +154,7 @@ class EcdsaP256:
 
     def sign(self, key: SigningKey, label: Label, *parts: bytes, random: Random | None = None) -> bytes:
         """Return r ‖ s (64 bytes). The nonce is that of RFC 6979; `random` is not called. Raises LocalError."""
-        return self.sign_raw(key, frame(label.value, *parts))
+        return self.sign_raw(key, framed(label, *parts))
 
     def sign_raw(self, key: SigningKey, message: bytes) -> bytes:
         """`sign` without label and framing, for published test vectors."""
@@ -163,7 +163,7 @@ class EcdsaP256:
 
     def verify(self, public: bytes, label: Label, signature: bytes, *parts: bytes) -> None:
         """Raises InvalidSignature if the signature does not verify, InvalidElement if the public key is malformed."""
-        self.verify_raw(public, frame(label.value, *parts), signature)
+        self.verify_raw(public, framed(label, *parts), signature)
 
     def verify_raw(self, public: bytes, message: bytes, signature: bytes) -> None:
         """`verify` without label and framing, for published test vectors."""
@@ -219,7 +219,7 @@ class SchnorrFfdhe3072:
         computation, while bad entropy still does no harm.
         """
         x = self._private(key)
-        message = frame(label.value, *parts)
+        message = framed(label, *parts)
         hedge = b"" if random is None else random(32)
         nonce = derive_nonce(x.to_bytes(EXPONENT_SIZE), hedge, key.public, message)
         k = Integer.from_bytes(nonce)
@@ -240,9 +240,7 @@ class SchnorrFfdhe3072:
         # exists and a signature cannot be altered into another one.
         power = gmpy2.powmod(y, int.from_bytes(e, "big"), PUBLIC_MODULUS)
         commitment = public_power_of_generator(int.from_bytes(s, "big")) * power % PUBLIC_MODULUS
-        expected = _challenge(
-            int(commitment).to_bytes(ELEMENT_SIZE, "big"), public, frame(label.value, *parts)
-        )
+        expected = _challenge(int(commitment).to_bytes(ELEMENT_SIZE, "big"), public, framed(label, *parts))
         if not hmac.compare_digest(expected, e):
             raise InvalidSignature("the Schnorr signature does not verify")
 
@@ -267,6 +265,7 @@ SIGNERS: Final[Mapping[Algorithm, Signer]] = MappingProxyType(
 )
 
 
+@lru_cache(maxsize=_CACHED_KEYS)
 def fingerprint(algorithm: Algorithm, public: bytes) -> str:
     """Return the fingerprint of a public key: 32 characters of lowercase base32 (160 bits)."""
     return b32encode(digest(Label.FINGERPRINT, bytes([algorithm]), public)[:20]).decode().lower()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar, cast
 
+from shared.errors import LocalError
 from shared.protocol.clock import Instant
 from shared.protocol.connection import Connection
 from shared.protocol.events import Event
@@ -40,6 +41,10 @@ def reset(transport: asyncio.BaseTransport) -> None:
     cast(asyncio.Transport, transport).abort()
 
 
+def _nobody_listens(_events: list[Event] = []) -> None:  # noqa: B006  nobody changes it
+    """What a stream calls once it is over."""
+
+
 class Stream(asyncio.Protocol, Generic[C]):
     """One TCP connection and the protocol connection that lives on it.
 
@@ -48,6 +53,7 @@ class Stream(asyncio.Protocol, Generic[C]):
         on_events: called with what has happened, in order; it may act on the connection.
         on_closed: called once, when the transport is gone.
         on_writable: called when a peer that was too slow has caught up with its buffer.
+        on_unwritable: called when nothing more is to be written: the peer is too slow, or the connection is about to end.
         now: both clocks.
     """
 
@@ -57,6 +63,7 @@ class Stream(asyncio.Protocol, Generic[C]):
         on_events: Callable[[list[Event]], None],
         on_closed: Callable[[], None],
         on_writable: Callable[[], None] = lambda: None,
+        on_unwritable: Callable[[], None] = lambda: None,
         now: Callable[[], Instant] = clock,
     ) -> None:
         self.connection = connection
@@ -66,6 +73,7 @@ class Stream(asyncio.Protocol, Generic[C]):
         self._on_events = on_events
         self._on_closed = on_closed
         self._on_writable = on_writable
+        self._on_unwritable = on_unwritable
         self._now = now
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -100,6 +108,7 @@ class Stream(asyncio.Protocol, Generic[C]):
         self.writable = False
         if self._transport is not None and self.open:
             self._transport.pause_reading()
+        self._on_unwritable()
 
     def resume_writing(self) -> None:
         """The peer has caught up."""
@@ -119,6 +128,9 @@ class Stream(asyncio.Protocol, Generic[C]):
             self._hand_on_events()
         self._transport = None
         self._on_closed()
+        # They are methods of whoever holds this stream: without them both are freed by their counts, at once.
+        self._on_events = self._on_closed = _nobody_listens
+        self._on_writable = self._on_unwritable = _nobody_listens
 
     # For the program around
 
@@ -134,28 +146,36 @@ class Stream(asyncio.Protocol, Generic[C]):
 
     @property
     def drained(self) -> int:
-        """Bytes that the socket has taken since the beginning."""
+        """Bytes of this connection's own that the socket has taken since the beginning; of shared ones see `shared_write`."""
         return self._written - self.buffered
 
     def flush(self) -> None:
         """Hand on events, write what the connection has to send, close if it has ended, and set the timer."""
         self._hand_on_events()
-        if self._transport is None or self._transport.is_closing():
+        transport, connection = self._transport, self.connection
+        if transport is None or transport.is_closing():
             return
-        data = self.connection.data_to_send()
-        if data:
-            self._transport.write(data)
+        if data := connection.data_to_send():
+            transport.write(data)
             self._written += len(data)
-        if self.connection.ended:
+        if connection.ended:
             self._close()
         else:
             self._set_timer()
 
-    def write(self, frames: bytes) -> None:
-        """Write finished frames that many peers share; after `flush`, so that the order of frames is that of the calls."""
-        if self.open and self._transport is not None:
-            self._transport.write(frames)
-            self._written += len(frames)
+    @property
+    def shared_write(self) -> Callable[[bytes], object]:
+        """Writes finished frames that thousands of peers share, and does nothing else: there is no time for more.
+
+        Not to be called after `on_unwritable`, before `on_writable` has been. What the connection has to send is flushed
+        whenever the caller's turn comes, so frames keep the order of the calls. Whoever calls it counts the bytes.
+
+        Raises:
+            LocalError: there is no network's side any more.
+        """
+        if self._transport is None:
+            raise LocalError("a stream without a transport shares nothing")
+        return self._transport.write
 
     def abort(self) -> None:
         """Cut the connection now, without a word; what waits in the buffer is thrown away."""
@@ -177,6 +197,7 @@ class Stream(asyncio.Protocol, Generic[C]):
         """Close when everything is written; a peer that does not take it is not waited for without end."""
         assert self._transport is not None  # noqa: S101  flush has asked; tells mypy
         self._transport.close()
+        self._on_unwritable()
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(LINGER, self.reset)

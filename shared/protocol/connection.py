@@ -82,8 +82,11 @@ class Connection:
 
     def data_to_send(self) -> bytes:
         """The bytes to write now, whole frames in order."""
-        data = b"".join(self._outgoing)
-        self._outgoing.clear()
+        outgoing = self._outgoing
+        if not outgoing:
+            return b""
+        data = outgoing[0] if len(outgoing) == 1 else b"".join(outgoing)
+        outgoing.clear()
         return data
 
     def next_deadline(self) -> int | None:

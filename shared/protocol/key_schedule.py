@@ -71,14 +71,16 @@ class SessionKeys:
 
 def session_keys(ss_d: bytes, ss_p: bytes, k_i: bytes, k_d: bytes, th_2: bytes) -> SessionKeys:
     """master = KDF(ss_d ‖ ss_p ‖ K_i ‖ K_d, th_2), and by label the six keys that come from it."""
-    master = (kdf.derive(Label.MASTER, (ss_d, ss_p, k_i, k_d), (th_2,)),)
+    master = kdf.derive(Label.MASTER, (ss_d, ss_p, k_i, k_d), (th_2,))
+    # KDF(master) six times over; HKDF's first half is the same in each, so it is done once.
+    prk = kdf.extract((master,))
     return SessionKeys(
-        k3=kdf.derive(Label.KEY_3, master),
-        confirm_doctor=kdf.derive(Label.KEY_CONFIRM_DOCTOR, master),
-        confirm_patient=kdf.derive(Label.KEY_CONFIRM_PATIENT, master),
-        to_doctor=kdf.derive(Label.RECORD_TO_DOCTOR, master),
-        to_patient=kdf.derive(Label.RECORD_TO_PATIENT, master),
-        contribution=Secret(kdf.derive(Label.CONTRIBUTION, master)),
+        k3=kdf.expand(Label.KEY_3, prk),
+        confirm_doctor=kdf.expand(Label.KEY_CONFIRM_DOCTOR, prk),
+        confirm_patient=kdf.expand(Label.KEY_CONFIRM_PATIENT, prk),
+        to_doctor=kdf.expand(Label.RECORD_TO_DOCTOR, prk),
+        to_patient=kdf.expand(Label.RECORD_TO_PATIENT, prk),
+        contribution=Secret(kdf.expand(Label.CONTRIBUTION, prk)),
     )
 
 

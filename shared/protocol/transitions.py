@@ -10,6 +10,7 @@ and cannot lie. Side effects are methods of the connections, never cells of the 
 from __future__ import annotations
 
 from enum import Enum, unique
+from functools import cache
 from typing import NamedTuple
 
 from shared.errors import LocalError
@@ -25,6 +26,9 @@ class Role(Enum):
 
     PATIENT = "patient"
     DOCTOR = "doctor"
+
+    # Members exist once, so their identity hashes them; the enum's own hash, in Python, would cost each look into the table more.
+    __hash__ = object.__hash__
 
 
 @unique
@@ -42,6 +46,8 @@ class State(Enum):
     ESTABLISHED = "established"  # both
     CLOSED = "closed"  # ended in good order, or by the peer's alert
     FAILED = "failed"  # the peer broke a rule; everything further is discarded
+
+    __hash__ = object.__hash__  # as above
 
 
 @unique
@@ -164,6 +170,7 @@ class Machine:
         return opcode in SEND.get((self.role, self.state), ())
 
 
+@cache
 def message_name(message: type[Wire]) -> str:
     """The SPEC's name of a message: AuthRequest is AUTH_REQUEST; a SignedMessage on its own is a BROADCAST."""
     if message is messages.SignedMessage:

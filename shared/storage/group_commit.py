@@ -12,17 +12,20 @@ import errno
 import queue
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from shared.durations import Durations
 from shared.errors import StorageError
 
 T = TypeVar("T")
 
 MAX_BATCH = 256
 """Jobs in one transaction at most: bounds how long the first of them waits for its answer."""
+COMMIT_BOUNDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)  # seconds
 
 _ADVICE = {
     sqlite3.SQLITE_FULL: "; free some space on that volume and try again",
@@ -77,6 +80,9 @@ class CommitThread(threading.Thread):
         name: the database as an error message names it.
         committed: called after each commit and before anybody is told of it, for what must be written elsewhere by then. It
             must not raise: what is committed stands.
+
+    Attributes:
+        commits: how long each transaction took, from its beginning until it was on the disk.
     """
 
     def __init__(
@@ -95,6 +101,7 @@ class CommitThread(threading.Thread):
         self._deliver = deliver
         self._database = name
         self._committed = committed
+        self.commits = Durations(COMMIT_BOUNDS)
         self._queue: queue.SimpleQueue[Sequence[Job[object]]] = queue.SimpleQueue()
 
     def enqueue(self, jobs: Sequence[Job[object]]) -> None:
@@ -115,10 +122,13 @@ class CommitThread(threading.Thread):
         with contextlib.closing(connection):
             self._opened(None)
             for batch in self._batches():
+                began = time.monotonic_ns()
                 commit_batch(connection, batch, self._database)
+                self.commits.note((time.monotonic_ns() - began) / 1e9)
                 if self._committed is not None and any(job.error is None for job in batch):
                     self._committed(connection)
                 self._deliver(batch)
+                del batch  # an idle writer holds nobody's keys or connections
 
     def _batches(self) -> Iterator[Sequence[Job[object]]]:
         backlog: deque[Job[object]] = deque()
@@ -129,6 +139,7 @@ class CommitThread(threading.Thread):
                 jobs = self._queue.get()
                 stopping = not jobs
                 backlog.extend(jobs)
+                del jobs
             if backlog:
                 yield [backlog.popleft() for _ in range(min(len(backlog), MAX_BATCH))]
 

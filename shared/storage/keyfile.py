@@ -98,11 +98,25 @@ def private_directory(path: Path) -> Path:
         raise UserError(f"{path} is not a directory; move it away or name another one") from error
     except OSError as error:
         raise StorageError(f"directory {path} cannot be created: {error.strerror}") from error
-    found = path.lstat()
+    require_private_directory(path)
+    return path
+
+
+def require_private_directory(path: Path) -> None:
+    """Check a directory as `private_directory` does, without making it.
+
+    Raises:
+        UserError: as `private_directory`. StorageError: it does not exist or the one above may not be searched.
+    """
+    try:
+        found = path.lstat()
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}") from error
     if stat.S_ISLNK(found.st_mode):
         raise UserError(_symbolic_link(path))
+    if not stat.S_ISDIR(found.st_mode):
+        raise UserError(f"{path} is not a directory; move it away or name another one")
     _require_owner_alone(path, found, "700")
-    return path
 
 
 def require_private_file(path: Path) -> None:

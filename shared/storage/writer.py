@@ -15,9 +15,10 @@ from sqlite3 import Connection
 from types import TracebackType
 from typing import TypeVar
 
+from shared.durations import Durations
 from shared.errors import LocalError
 from shared.storage import sqlite
-from shared.storage.group_commit import CommitThread, Job
+from shared.storage.group_commit import COMMIT_BOUNDS, CommitThread, Job
 
 T = TypeVar("T")
 
@@ -44,6 +45,14 @@ class Writer:
         self._committed = committed
         self._waiting: list[Job[object]] = []
         self._thread: CommitThread | None = None
+        self._submitted = 0
+        self._settled = 0  # counted by the writer's thread alone
+        self.commits = Durations(COMMIT_BOUNDS)
+
+    @property
+    def pending(self) -> int:
+        """How many jobs wait for their commit."""
+        return self._submitted - self._settled
 
     async def start(self) -> None:
         """Open the database; raises what `open_database` raises."""
@@ -60,6 +69,7 @@ class Writer:
             str(self._path),
             self._committed,
         )
+        self.commits = thread.commits
         thread.start()
         self._thread = thread
         try:
@@ -115,6 +125,7 @@ class Writer:
         if self._thread is None:
             raise LocalError(f"the writer of {self._path} is not open")
         future: asyncio.Future[T] = self._loop.create_future()
+        self._submitted += 1
         self._waiting.append(Job(work, partial(_settle, self._loop, future, on_commit)))
         if len(self._waiting) == 1:
             # One turn of the loop later: callers woken by the same commit then share the next one.
@@ -127,6 +138,7 @@ class Writer:
             self._waiting = []
 
     def _deliver(self, jobs: Sequence[Job[object]]) -> None:
+        self._settled += len(jobs)
         # One call for the whole batch: nothing else of the loop runs between two jobs' results.
         self._on_loop(partial(_settle_all, jobs))
 

@@ -7,6 +7,7 @@ us hold more than one frame of the cap then in force.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import NamedTuple
 
 from shared.wire.checks import Check, PeerError
@@ -38,6 +39,7 @@ class Frame(NamedTuple):
         return header(self.opcode, len(self.payload)) + self.payload
 
 
+@lru_cache(maxsize=1024)  # padding leaves few lengths
 def header(opcode: Opcode, length: int) -> bytes:
     """The header of a frame whose payload has `length` bytes."""
     return _HEADER.pack(VERSION, opcode, length)

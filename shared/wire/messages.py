@@ -153,6 +153,9 @@ class TargetKind(IntEnum):
     GROUP = 1
     PATIENT = 2
 
+    # Enum's own hash is that of the name, by a function of Python's: a stream is looked up several times for each receipt.
+    __hash__ = int.__hash__
+
 
 class Stream(Wire, frozen=True):
     """A numbered stream of messages: one for each group, one for each patient."""

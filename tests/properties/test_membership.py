@@ -423,8 +423,8 @@ def play(machine: type[Membership], examples: int, steps: int, random: bool) -> 
 
 
 def test_revoked_means_revoked_and_nothing_is_lost_whatever_the_order() -> None:
-    """The sampled form: the same games each time."""
-    play(Membership, examples=25, steps=30, random=False)
+    """The sampled form: the same games each time. The campaign's row churn plays it with real processes."""
+    play(Membership, examples=10, steps=30, random=False)
 
 
 class ManyMembers(Membership):

@@ -61,13 +61,14 @@ def play(role: Role, moves: tuple[Move, ...]) -> State:
 
 
 def alive(role: Role) -> list[tuple[tuple[Move, ...], State]]:
-    """Every sequence that ends in a living connection; what a dead one is sent cannot matter and is not played."""
+    """Every sequence that ends in a living connection; what a dead or an established one is sent cannot matter and is not played."""
     living: list[tuple[tuple[Move, ...], State]] = [((), INITIAL[role])]
     found = []
     for _ in range(LENGTH):
         extended = [(*moves, move) for moves, _ in living for move in MOVES]
-        living = [(moves, state) for moves in extended if (state := play(role, moves)) not in ENDED]
-        found += living
+        played = [(moves, state) for moves in extended if (state := play(role, moves)) not in ENDED]
+        found += played
+        living = [(moves, state) for moves, state in played if state is not State.ESTABLISHED]
     return found
 
 
