@@ -15,6 +15,7 @@ from typing import Annotated, Generic, TypeVar
 import msgspec
 from msgspec import Meta
 
+from doctor.thresholds import Thresholds
 from shared.errors import UserError
 from shared.storage.sealed import Sealer
 
@@ -97,13 +98,53 @@ class ReceiptAnswer(Answer, frozen=True):
 
 
 class ReportAnswer(Answer, frozen=True):
-    """Something that a patient reported: `kind` is vitals (`body` is JSON) or reply (text); times in milliseconds."""
+    """Something that a patient reported: `kind` is vitals (`body` is JSON) or reply (text); times in milliseconds.
+
+    `understood`: false for vitals that are none. `shown`: the report for people.
+    """
 
     id: str
     kind: str
     created: int
     received: int
     body: str
+    understood: bool = True
+    shown: str = ""
+
+
+class ThresholdsAnswer(Answer, frozen=True):
+    """Between which values a patient's vitals raise no alert; those at the bounds raise none."""
+
+    patient: str
+    bounds: Thresholds
+
+
+class AcknowledgeOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Somebody has seen an alert. `operator`: who; null: whoever has the API's token."""
+
+    operator: Name | None = None
+
+
+class AlertAnswer(Answer, frozen=True):
+    """A clinical alert: a measure below or above the `limit` in so many reports, and the `worst` value among them.
+
+    Times in milliseconds since the Unix epoch: `raised` and `latest` when its first and latest report came, `ended` when one was within
+    the bounds again, null where none was yet; `acknowledged` when somebody had seen it, and who.
+    """
+
+    id: int
+    patient: str
+    measure: str
+    side: str
+    limit: float
+    worst: float
+    unit: str
+    reports: int
+    raised: int
+    latest: int
+    ended: int | None
+    acknowledged: int | None
+    acknowledged_by: str | None
 
 
 class ForgottenAnswer(Answer, frozen=True):
@@ -117,6 +158,7 @@ class PatientAnswer(Answer, frozen=True):
     """One patient. `state`: established, connecting, away, retired or revoked; times in milliseconds since the epoch.
 
     `trouble`: the latest cause, with its time, for which something could not be delivered, since the doctor's start.
+    `skew_s`: how far the clock of a connected patient was ahead of ours, in seconds, when it connected.
     """
 
     patient: str
@@ -129,6 +171,7 @@ class PatientAnswer(Answer, frozen=True):
     enrolled_at: int
     last_seen: int
     trouble: str | None
+    skew_s: float | None = None
 
 
 class DepartureAnswer(Answer, frozen=True):
@@ -191,11 +234,18 @@ class GapAnswer(Answer, frozen=True):
     floor: int
 
 
+class RemovalAnswer(Answer, frozen=True):
+    """A patient that was removed from a group."""
+
+    group: str
+    patient: str
+
+
 class RestoreAnswer(Answer, frozen=True):
     """A restored database and what it lacks. Times in milliseconds since the Unix epoch.
 
     `base` is the last audit entry that it shares with the former log, made at `database_from`; `newest` the newest known one.
-    `revoked` were revoked since, and are; `enrolled` were enrolled since, are unknown now and have to be invited anew.
+    `revoked` were revoked since, and are; `removed` were removed from a group since, and are out of it; `enrolled` were enrolled since, are unknown now and have to be invited anew.
     `gaps` is filled when it is confirmed.
     """
 
@@ -206,6 +256,7 @@ class RestoreAnswer(Answer, frozen=True):
     base: int
     newest: int
     revoked: list[str]
+    removed: list[RemovalAnswer]
     enrolled: list[str]
     voided: int
     gaps: list[GapAnswer]
@@ -230,6 +281,38 @@ class RestoredAnswer(Answer, frozen=True):
     aside: str | None
     entry: int
     time: int
+
+
+class OperatorOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A new operator of the console."""
+
+    name: Name
+
+
+class OperatorAnswer(Answer, frozen=True):
+    """An operator of the console; times in milliseconds since the Unix epoch, `changed` that of its password."""
+
+    name: str
+    created: int
+    changed: int
+
+
+class PasswordAnswer(Answer, frozen=True):
+    """An operator's new password: it is told this once and kept nowhere."""
+
+    name: str
+    password: str
+
+
+class ConsoleAnswer(Answer, frozen=True):
+    """Where the console is. `certificate`: the SHA-256 of its certificate, null where it speaks plain HTTP.
+
+    `first_password`: of the operator `admin`, until somebody has logged in with it; else null.
+    """
+
+    address: str
+    certificate: str | None
+    first_password: str | None
 
 
 class HealthAnswer(Answer, frozen=True):

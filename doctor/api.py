@@ -7,26 +7,31 @@ The socket stands in a 0700 directory beside a token file; a request needs both.
 from __future__ import annotations
 
 import hmac
-import sqlite3
+from functools import partial
 from typing import Annotated, TypeAlias
 
-from litestar import Litestar, Request, Response, delete, get, post
+import litestar
+from litestar import Litestar, Response
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
-from litestar.exceptions import ClientException, HTTPException, NotAuthorizedException
+from litestar.exceptions import NotAuthorizedException
 from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
+from litestar.params import FromPath, HeaderParameter, JSONBody, PathParameter, QueryParameter
 from litestar.response import Stream
 
+from doctor import refusals
 from doctor.answers import (
     BACKUP_DIGEST,
     BACKUP_ENTRY,
+    AcknowledgeOrder,
+    AlertAnswer,
     AuditAnswer,
     BroadcastAnswer,
     BroadcastOrder,
+    ConsoleAnswer,
     DepartureAnswer,
     ForgottenAnswer,
     GroupAnswer,
@@ -38,31 +43,25 @@ from doctor.answers import (
     MemberOrder,
     MessageAnswer,
     MessageOrder,
+    OperatorAnswer,
+    OperatorOrder,
     Origin,
+    PasswordAnswer,
     PatientAnswer,
-    Problem,
     ReceiptAnswer,
     ReportAnswer,
     RestoreAnswer,
+    ThresholdsAnswer,
 )
 from doctor.commands import Commands
+from doctor.fhir import routes as fhir
 from doctor.gateway import Gateway
-from doctor.restoration import Unconfirmed
-from shared.errors import StorageError, UserError
-from shared.logs import get_logger
+from doctor.metrics import CONTENT_TYPE, Metrics
+from doctor.thresholds import ThresholdsOrder
 
-_log = get_logger("api")
-
-
-class _TextRequest(Request[None, None, State]):
-    """A request whose body, where it is no text, is the asker's mistake: Litestar would take it for ours."""
-
-    async def json(self) -> object:
-        """The body's JSON."""
-        try:
-            return await super().json()
-        except UnicodeDecodeError as error:
-            raise ClientException("The body is not UTF-8 text.") from error
+delete = partial(litestar.delete, responses=refusals.DESCRIBED)
+get = partial(litestar.get, responses=refusals.DESCRIBED)
+post = partial(litestar.post, responses=refusals.DESCRIBED)
 
 
 async def _origin(
@@ -75,6 +74,7 @@ Orders: TypeAlias = NamedDependency[Commands]
 Doctor: TypeAlias = NamedDependency[Gateway]
 From: TypeAlias = NamedDependency[Origin]
 Moment: TypeAlias = Annotated[int, QueryParameter(ge=-(2**63), le=2**63 - 1)]  # what SQLite takes
+AlertNumber: TypeAlias = Annotated[int, PathParameter(ge=1, le=2**63 - 1)]
 
 
 @post("/v1/invitations")
@@ -135,6 +135,38 @@ async def forget_reports(
     return await commands.forget_reports(patient, before, origin)
 
 
+@get("/v1/patients/{patient:str}/thresholds")
+async def show_thresholds(patient: FromPath[str], commands: Orders) -> ThresholdsAnswer:
+    """Between which values a patient's vitals raise no alert."""
+    return commands.thresholds(patient)
+
+
+@post("/v1/patients/{patient:str}/thresholds")
+async def set_thresholds(
+    patient: FromPath[str], data: JSONBody[ThresholdsOrder], commands: Orders, origin: From
+) -> ThresholdsAnswer:
+    """Change them, from the next report on."""
+    return await commands.set_thresholds(patient, data, origin)
+
+
+@get("/v1/alerts")
+async def list_alerts(
+    commands: Orders,
+    patient: Annotated[str | None, QueryParameter()] = None,
+    every: Annotated[bool, QueryParameter(name="all")] = False,
+) -> list[AlertAnswer]:
+    """The clinical alerts that wait for somebody or for their end, or all of them, newest first."""
+    return commands.alerts(patient, every)
+
+
+@post("/v1/alerts/{alert:int}/acknowledge")
+async def acknowledge(
+    alert: AlertNumber, data: JSONBody[AcknowledgeOrder], commands: Orders, origin: From
+) -> AlertAnswer:
+    """Note that somebody has seen an alert."""
+    return await commands.acknowledge(alert, data, origin)
+
+
 @get("/v1/groups")
 async def list_groups(commands: Orders) -> list[GroupAnswer]:
     """All groups."""
@@ -193,18 +225,54 @@ async def confirm_restore(commands: Orders, origin: From) -> RestoreAnswer:
     return await commands.confirm_restore(origin)
 
 
-@get("/healthz", opt={"open": True})
+@get("/v1/console")
+async def show_console(commands: Orders) -> ConsoleAnswer:
+    """Where the console is, and how to log in for the first time."""
+    return commands.console_place()
+
+
+@get("/v1/operators")
+async def list_operators(commands: Orders) -> list[OperatorAnswer]:
+    """Who may log in at the console."""
+    return commands.list_operators()
+
+
+@post("/v1/operators")
+async def add_operator(data: JSONBody[OperatorOrder], commands: Orders, origin: From) -> PasswordAnswer:
+    """Make an operator; the password is told this once, whatever the request's key."""
+    return await commands.add_operator(data.name, origin)
+
+
+@post("/v1/operators/{operator:str}/password")
+async def reset_password(operator: FromPath[str], commands: Orders, origin: From) -> PasswordAnswer:
+    """Give an operator a new password; it is told this once, whatever the request's key."""
+    return await commands.reset_password(operator, origin)
+
+
+@delete("/v1/operators/{operator:str}", status_code=200)
+async def remove_operator(operator: FromPath[str], commands: Orders, origin: From) -> OperatorAnswer:
+    """Remove an operator; its logins end."""
+    return await commands.remove_operator(operator, origin)
+
+
+@litestar.get("/healthz", opt={"open": True})
 async def health() -> HealthAnswer:
     """The process lives."""
     return HealthAnswer("ok")
 
 
-@get("/readyz", opt={"open": True})
+@litestar.get("/readyz", opt={"open": True}, responses=refusals.NOT_READY)
 async def ready(gateway: Doctor) -> Response[HealthAnswer]:
     """Devices are accepted and the database takes writes."""
     if not gateway.ready or not await gateway.commands.storage_answers():
         return Response(HealthAnswer("not ready"), status_code=503)
     return Response(HealthAnswer("ok"))
+
+
+@get("/metrics", media_type=CONTENT_TYPE)
+async def show_metrics(metrics: NamedDependency[Metrics]) -> Response[bytes]:
+    """The doctor's figures, for Prometheus."""
+    return Response(await metrics.exposition(), media_type=CONTENT_TYPE)
 
 
 HANDLERS = [
@@ -214,6 +282,10 @@ HANDLERS = [
     list_patients,
     list_reports,
     forget_reports,
+    show_thresholds,
+    set_thresholds,
+    list_alerts,
+    acknowledge,
     send,
     revoke,
     retire,
@@ -225,13 +297,20 @@ HANDLERS = [
     back_up,
     show_restore,
     confirm_restore,
+    show_console,
+    list_operators,
+    add_operator,
+    reset_password,
+    remove_operator,
     health,
     ready,
+    show_metrics,
 ]
 
 
 def create_app(gateway: Gateway, token: str) -> Litestar:
     """The ASGI application."""
+    metrics = Metrics(gateway)
 
     def require_token(
         connection: ASGIConnection[object, object, object, State], handler: BaseRouteHandler
@@ -243,59 +322,23 @@ def create_app(gateway: Gateway, token: str) -> Litestar:
             raise NotAuthorizedException("The API's token is missing or wrong; it stands beside the socket.")
 
     return Litestar(
-        route_handlers=HANDLERS,
+        route_handlers=[*HANDLERS, fhir.ROUTER],
         guards=[require_token],
         dependencies={
             "commands": Provide(lambda: gateway.commands, sync_to_thread=False),
             "gateway": Provide(lambda: gateway, sync_to_thread=False),
             "origin": Provide(_origin),
+            "metrics": Provide(lambda: metrics, sync_to_thread=False),
         },
-        exception_handlers={
-            Unconfirmed: _refuse_unconfirmed,
-            UserError: _refuse_user_error,
-            StorageError: _refuse_storage_error,
-            sqlite3.Error: _refuse_storage_error,
-            HTTPException: _refuse_http_error,
-            500: _confess_bug,
-        },
+        exception_handlers=refusals.HANDLERS,
         openapi_config=OpenAPIConfig(
             title="Doctor gateway",
             version="1",
             # The JSON alone: the interactive pages load scripts from elsewhere.
             render_plugins=[JsonRenderPlugin(path="/openapi.json")],
         ),
-        request_class=_TextRequest,
+        request_class=refusals.TextRequest,
         request_max_body_size=256 * 1024,
         debug=False,
         logging_config=None,
-    )
-
-
-def _refuse_user_error(_: Request[None, None, State], error: UserError) -> Response[Problem]:
-    return Response(Problem(str(error), "refused"), status_code=409)
-
-
-def _refuse_unconfirmed(_: Request[None, None, State], error: Unconfirmed) -> Response[Problem]:
-    return Response(Problem(f"Not accepted: {error}", "restored"), status_code=503)
-
-
-def _refuse_storage_error(
-    _: Request[None, None, State], error: StorageError | sqlite3.Error
-) -> Response[Problem]:
-    _log.error("not accepted", cause=str(error))
-    return Response(Problem(f"Not accepted: {error}", "storage"), status_code=503)
-
-
-def _refuse_http_error(_: Request[None, None, State], error: HTTPException) -> Response[Problem]:
-    reasons = error.extra if isinstance(error.extra, list) else []
-    detail = "; ".join(f"{reason.get('key', '?')}: {reason.get('message', '?')}" for reason in reasons)
-    text = f"This cannot be understood: {detail}." if detail else error.detail
-    return Response(Problem(text, "request"), status_code=error.status_code)
-
-
-def _confess_bug(request: Request[None, None, State], error: Exception) -> Response[Problem]:
-    """Whatever else was raised is a bug of ours: its cause is for our log alone."""
-    _log.error("request failed", path=request.url.path, exc_info=error)
-    return Response(
-        Problem("The doctor failed to carry this out; its log says why.", "internal"), status_code=500
     )

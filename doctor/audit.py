@@ -32,6 +32,7 @@ class Action(Enum):
     INVITED = "invited"
     ENROLLED = "enrolled"
     ADMITTED = "admitted"
+    ADMITTED_MORE = "admitted-more"
     REFUSED = "refused"
     REVOKED = "revoked"
     RETIRED = "retired"
@@ -53,6 +54,15 @@ class Action(Enum):
     RESTORE_FOUND = "restore-found"
     INVITATIONS_VOIDED = "invitations-voided"
     RESTORED = "restored"
+    OPERATOR_ADDED = "operator-added"
+    OPERATOR_REMOVED = "operator-removed"
+    PASSWORD_CHANGED = "password-changed"  # noqa: S105  an action's name
+    THRESHOLDS_CHANGED = "thresholds-changed"
+    ALERT_RAISED = "alert-raised"
+    ALERT_ACKNOWLEDGED = "alert-acknowledged"
+    LOGGED_IN = "logged-in"
+    LOGGED_OUT = "logged-out"
+    LOGIN_FAILED = "login-failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +179,8 @@ def _hold_heads(lines: list[Head], hashes: _Hashes, is_ours: Callable[[Head], bo
         reason = None
         if not is_ours(head):
             reason = f"the signed head for entry {head.sequence} is not the doctor's"
+        elif position == displaced and head.kept is not None:
+            reason = f"the signed heads before line {position + 1} are not those that were kept: one was taken out, or moved"
         elif position == displaced:
             reason = f"line {position + 1} of the signed heads was written as line {head.place}: one before it was taken out, or moved"
         elif position in void:

@@ -1,9 +1,9 @@
 """A group's append-only log of finished frames, and the cursors that read it: the fan-out path.
 
-A message is sealed once and appended once. Every member's connection has a cursor, a position in the log; a writer pass hands
-all cursors that stand at the same place the same bytes object. There is no copy and no queue for each patient: a slow one
-is a cursor that lags. Epoch markers stand between frames; no slice crosses one, for at a marker each member first needs
-its own GROUP_KEY.
+A message is sealed once and appended once. A cursor is a position in the log; a writer pass hands all who stand at the same place the
+same bytes object. There is no copy and no queue for each patient: those who are up to date share their group's cursor, a slow one has
+its own, which lags. Epoch markers stand between frames; no slice crosses one, for at a marker each member first
+needs its own GROUP_KEY.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from shared.protocol.epochs import Epoch
 
 RETENTION_BYTES = 16 * 1024 * 1024
 SLICE_BYTES = 256 * 1024  # one write's worth: a reader this far behind is looked at again before it gets more
+SLICES_KEPT = 8  # for others that stand at the same place; a ward of laggards, each at its own, must not fill the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ class BroadcastLog:
             return entry
         cached = self._slices.get(position)
         if cached is None:
+            if len(self._slices) >= SLICES_KEPT:
+                self._slices.clear()
             cached = self._slices[position] = self._cut(index)
         return cached
 

@@ -85,7 +85,7 @@ class CatchUp:
             return
         if attachment.again_from is not None:
             self._repeat(attachment, attachment.again_from)
-        elif attachment.cursor is None:
+        elif not attachment.attached:
             self._catch_up(attachment)
 
     def send_again_from(self, attachment: Attachment, position: int) -> bool:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from doctor import messages_cli, safekeeping
+from doctor import messages_cli, operators_cli, safekeeping, vitals_cli
 from doctor.answers import (
     AuditAnswer,
     DepartureAnswer,
@@ -28,7 +28,7 @@ from doctor.answers import (
     PatientAnswer,
 )
 from doctor.client import DoctorUnreachable
-from doctor.console import CONSOLE, AsJson, Configured, calling, part, show_answer, show_table, time_text
+from doctor.terminal import CONSOLE, AsJson, Configured, calling, part, show_answer, show_table, time_text
 from shared import core_dumps, logs
 from shared.errors import ConfigError, StorageError, TelemedError, UserError
 
@@ -38,6 +38,8 @@ audit_app = typer.Typer(no_args_is_help=True, help="The audit log.")
 app.add_typer(groups_app, name="groups")
 app.add_typer(audit_app, name="audit")
 safekeeping.register(app)
+operators_cli.register(app)
+vitals_cli.register(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -95,6 +97,14 @@ def probe() -> None:
         check(Configured.settings())
     except (UserError, StorageError) as error:
         raise DoctorUnreachable(str(error)) from error
+
+
+@app.command("doctor")
+def selfcheck(as_json: AsJson = False) -> None:
+    """Look for the usual mistakes in how this doctor is set up, and say how to mend each; exit 1 if something is wrong."""
+    from doctor.selfcheck_cli import selfcheck as check  # looks at everything, so it loads as much as `serve`
+
+    check(as_json)
 
 
 @app.command()

@@ -5,12 +5,25 @@ from __future__ import annotations
 from doctor.backup import BackingUp
 from doctor.confirming import Confirming
 from doctor.departures import Departures
+from doctor.fhir.questions import FhirQuestions
 from doctor.forgetting import Forgetting
 from doctor.grouping import Grouping
 from doctor.inviting import Inviting
 from doctor.messaging import Messaging
-from doctor.questions import Questions
+from doctor.operators import Operators
+from doctor.watching import Watching
 
 
-class Commands(Inviting, Messaging, Departures, Grouping, Forgetting, BackingUp, Confirming, Questions):
+class Commands(
+    Inviting,
+    Messaging,
+    Departures,
+    Grouping,
+    Forgetting,
+    BackingUp,
+    Confirming,
+    Operators,
+    Watching,
+    FhirQuestions,
+):
     """Every order and every question; whoever may give orders may ask questions."""

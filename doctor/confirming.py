@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from doctor import restoration
-from doctor.answers import GapAnswer, Origin, RestoreAnswer
+from doctor.answers import GapAnswer, Origin, RemovalAnswer, RestoreAnswer
 from doctor.audit import Action
 from doctor.desk import Desk
 from doctor.facts import Restored
@@ -89,6 +89,7 @@ class Confirming(Desk):
             base=mark.base,
             newest=max(lost.newest, mark.base),
             revoked=lost.subjects(Action.REVOKED),
+            removed=[RemovalAnswer(line.group, line.subject) for line in lost.removals()],
             enrolled=[name for name in lost.subjects(Action.ENROLLED) if name not in known],
             voided=mark.voided,
             gaps=[GapAnswer(gap.stream, gap.after, gap.floor) for gap in gaps],

@@ -15,6 +15,7 @@ import msgspec
 
 from doctor.answers import Answer, OnceOnly, Origin, Outcome
 from doctor.fanout import Fanout
+from doctor.feed import Feed, Topic
 from doctor.journal import Journal
 from doctor.keyring import Keyring
 from doctor.outbox import Outbox
@@ -43,6 +44,7 @@ class Office:
         journal: what of it must not be forgotten, outside it.
         reports: what patients report.
         restoration: whether a restored database waits to be confirmed.
+        feed: told of what an order has changed.
     """
 
     settings: DoctorSettings
@@ -56,6 +58,7 @@ class Office:
     journal: Journal
     reports: Reports
     restoration: Restoration
+    feed: Feed
 
 
 class Desk:
@@ -92,6 +95,8 @@ class Desk:
         def committed(outcome: Outcome[T]) -> None:
             if outcome.done is not None:
                 effect(outcome.done)
+                for topic in (Topic.PATIENTS, Topic.MESSAGES, Topic.GROUPS, Topic.EVENTS):
+                    self._office.feed.tell(topic)
 
         outcome = await self._office.writer.submit(
             lambda db: self._once.carry_out(db, origin, asked, now, work, answer), committed

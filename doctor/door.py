@@ -6,7 +6,7 @@ Law: counters in memory only, each of them bounded. Whether a device is who it s
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, unique
@@ -238,22 +238,3 @@ class Allowance:
         if elapsed - self._used[oldest][1] >= self.WITHIN:
             del self._used[oldest]  # full again
         return left
-
-
-class Budget:
-    """So many a minute, for each name, of something that others can cause at will."""
-
-    LIMIT = 10
-    EACH = 60 * SECOND
-
-    def __init__(self) -> None:
-        self._since = 0
-        self._spent: Counter[str] = Counter()
-
-    def spend(self, name: str, elapsed: int) -> bool:
-        """Whether one more for this name is within the limit."""
-        if elapsed - self._since >= self.EACH:
-            self._since = elapsed
-            self._spent.clear()
-        self._spent[name] += 1
-        return self._spent[name] <= self.LIMIT

@@ -47,7 +47,8 @@ class InvitationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A patient that is in, as committed. `uses_left` is that of the invitation it came by, where it is new."""
+    """A patient that is in, as committed. `uses_left` is that of the invitation it came by, where it is new; `noted`: the log has
+    an entry of this login."""
 
     member: Member
     enrolled: bool
@@ -55,6 +56,7 @@ class Admission:
     memberships: tuple[Membership, ...]
     invitation_id: bytes | None
     uses_left: int
+    noted: bool
 
 
 def invite(
@@ -137,27 +139,34 @@ def erase_expired(db: sqlite3.Connection, now: int) -> None:
     )
 
 
-def admit(db: sqlite3.Connection, verified: Verified, now: int, address: str) -> Admission:
+def admit(
+    db: sqlite3.Connection, verified: Verified, now: int, address: str, noted: bool = True
+) -> Admission:
     """Let a verified patient in: enrol it where it is new, join it anew where it was retired.
+
+    Args:
+        noted: whether a login that changes nothing on the roster gets an audit entry; one that does always gets it.
 
     Raises:
         AdmissionRefused: revoked meanwhile, or the invitation's last use went to another.
     """
-    key = fingerprint(verified.algorithm, verified.public_key)
     row = db.execute(
-        "SELECT standing, fingerprint, invitation FROM patients WHERE patient_id = ?", (verified.patient_id,)
+        "SELECT standing, algorithm, public_key FROM patients WHERE patient_id = ?", (verified.patient_id,)
     ).fetchone()
     if row is not None and row[0] == Standing.REVOKED.value:
         raise AdmissionRefused(Check.NOT_REVOKED, f"patient {verified.patient_id}")
-    if row is not None and row[1] != key:
+    if row is not None and row[1:] != (verified.algorithm, verified.public_key):
         raise AdmissionRefused(
             Check.ADMISSION, f"{verified.patient_id} was enrolled with another key meanwhile"
         )
     enrolled = row is None
+    returning = row is not None and row[0] == Standing.RETIRED.value
+    noted = noted or enrolled or returning
     invitation_id = verified.invitation_id if enrolled else None
     names: tuple[str, ...] = (groups.EVERYONE,)
     uses_left = 0
     if enrolled:
+        key = fingerprint(verified.algorithm, verified.public_key)
         uses_left, names = _use_invitation(db, verified, key, now)
         db.execute(
             "INSERT INTO patients VALUES (?, ?, ?, ?, 'active', ?, ?, ?)",
@@ -169,8 +178,8 @@ def admit(db: sqlite3.Connection, verified: Verified, now: int, address: str) ->
             "UPDATE patients SET standing = 'active', last_seen = ? WHERE patient_id = ?",
             (now, verified.patient_id),
         )
-        audit.append(db, now, "gateway", Action.ADMITTED, verified.patient_id, f"from {address}")
-    returning = row is not None and row[0] == Standing.RETIRED.value
+        if noted:
+            audit.append(db, now, "gateway", Action.ADMITTED, verified.patient_id, f"from {address}")
     joins = _join(db, names, verified.patient_id) if enrolled or returning else ()
     return Admission(
         member=Member(verified.patient_id, verified.algorithm, verified.public_key, Standing.ACTIVE),
@@ -179,6 +188,7 @@ def admit(db: sqlite3.Connection, verified: Verified, now: int, address: str) ->
         memberships=tuple(streams.memberships_of(db, verified.patient_id)),
         invitation_id=invitation_id,
         uses_left=uses_left,
+        noted=noted,
     )
 
 

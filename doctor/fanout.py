@@ -1,4 +1,4 @@
-"""Streams at work: epochs begin, and messages go into their group's log, from which `doctor.log_writer` writes them to every cursor.
+"""Streams at work: epochs begin, and messages go into their group's log, from which `doctor.log_writer` writes them to every member.
 Who was away is caught up in `doctor.catching_up`, and so is each patient's own stream, which has neither epoch nor log.
 
 Everything here runs on the event loop and in commit order: what is published after a leave is sealed under a key that the
@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from doctor import streams
 from doctor.catching_up import CatchUp
+from doctor.feed import Feed, Topic
 from doctor.log_writer import LogWriter
 from doctor.outbox import Accepted, Outbox
 from doctor.sessions import Attachment, Group, Session
@@ -41,6 +42,7 @@ class Fanout:
         random: entropy.
         on_epoch: told of each new epoch, so that its number is kept and audited.
         floor: the number that the last confirmed restore has burned.
+        feed: told when a patient has caught up, and so is established.
     """
 
     def __init__(
@@ -51,15 +53,18 @@ class Fanout:
         random: Callable[[int], bytes],
         on_epoch: Callable[[str, int, int], None],
         floor: int = 0,
+        feed: Feed | None = None,
     ) -> None:
         self.groups: dict[str, Group] = {}
         self.last: dict[Stream, int] = {}  # the last number that was accepted in each stream
         self.sessions: dict[str, Session] = {}
+        self.accepted = 0  # messages, since the start
         self._doctor_id = doctor_id
         self._reader = reader
         self._random = random
         self._on_epoch = on_epoch
         self._floor = floor
+        self._feed = feed or Feed()
         self.log_writer = LogWriter(self.groups)
         self.troubles = Troubles()
         self.catch_up = CatchUp(outbox, reader, self.last, self._caught_up, self.troubles)
@@ -125,7 +130,8 @@ class Fanout:
             self.next_epoch(self.groups[leave.stream.name])
 
     def publish(self, accepted: Accepted) -> None:
-        """A message was accepted: seal it once and let every cursor see it, or send it to the one patient it is for."""
+        """A message was accepted: seal it once for all that read the log, or send it to the one patient it is for."""
+        self.accepted += 1
         if accepted.stream.kind is TargetKind.PATIENT:
             self._publish_private(accepted)
             return
@@ -133,11 +139,11 @@ class Fanout:
         if group.timer is not None or group.sequence >= MESSAGE_LIMIT:
             self.next_epoch(group)
         self.last[accepted.stream] = accepted.number
-        if group.attached and group.epoch is not None:
+        if group.read and group.epoch is not None:
             frame = group.epoch.seal(group.sequence, accepted.message)
             group.sequence += 1
             group.log.append(frame, accepted.number)
-            self.log_writer.write_soon(group.attached)
+            self.log_writer.write_soon(group)
 
     def _publish_private(self, accepted: Accepted) -> None:
         self.last[accepted.stream] = accepted.number
@@ -167,6 +173,7 @@ class Fanout:
             del self.sessions[session.patient_id]
         for attachment in session.attachments.values():
             self.log_writer.detach(attachment)
+        session.attachments.clear()  # each holds its session: so both are freed now, and not by the collector
 
     def begin_delivery(self, session: Session, reported: dict[Stream, int]) -> None:
         """The patient has said where it stands: send what it missed, then attach it.
@@ -200,11 +207,15 @@ class Fanout:
         for group in self.groups.values():
             self.next_epoch(group)
 
+    def pause(self, session: Session) -> None:
+        """The patient's socket takes no more, for now or for good."""
+        self.log_writer.pause(session.attachments.values())
+
     def resume(self, session: Session) -> None:
         """The patient's socket takes more again."""
-        for attachment in list(session.attachments.values()):
+        for attachment in session.attachments.values():
             self.catch_up.soon(attachment)
-        self.log_writer.write_soon(session.attachments.values())
+        self.log_writer.resume(session.attachments.values())
 
     def send_unreceipted_again(self) -> None:
         """Called now and then: see `CatchUp`."""
@@ -214,8 +225,8 @@ class Fanout:
     def forget_read(self) -> None:
         """Let go of what every cursor has passed: frames, and with the markers the secrets of past epochs."""
         for group in self.groups.values():
-            cursors = [attachment.cursor for attachment in group.attached if attachment.cursor is not None]
-            group.log.forget_before(min(cursors, default=group.log.end))
+            shared = group.cursor if group.abreast else group.log.end
+            group.log.forget_before(min([shared, *group.lagging.values()]))
 
     def close(self) -> None:
         """The doctor stops: begin no further epochs."""
@@ -240,15 +251,17 @@ class Fanout:
         group.sequence = 0
         group.began = clock().elapsed
         self._on_epoch(group.name, number, len(roster))
-        if group.attached:
+        if group.read:
             group.log.mark(group.epoch)
-            self.log_writer.write_soon(group.attached)
+            self.log_writer.write_soon(group)
         stream = streams.of_group(group.name)
         for member in group.roster:
             session = self.sessions.get(member)
-            if session is not None and session.positioned and stream in session.attachments:
-                self.catch_up.soon(session.attachments[stream])
+            attachment = session.attachments.get(stream) if session and session.positioned else None
+            if attachment is not None and not attachment.attached:
+                self.catch_up.soon(attachment)
 
     def _caught_up(self, attachment: Attachment, start: int) -> None:
         if not attachment.private:
             self.log_writer.attach(attachment, start)
+            self._feed.tell(Topic.PATIENTS)

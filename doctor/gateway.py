@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from doctor import answers, audit, descriptors, enrolment, heads, outbox, slow_readers
+from doctor import answers, audit, descriptors, enrolment, outbox, slow_readers
 from doctor.answers import Origin
 from doctor.audit import Action
 from doctor.commands import Commands
 from doctor.desk import Office
 from doctor.door import Allowance, DoorKeeper
 from doctor.fanout import Fanout
-from doctor.heads import Head
+from doctor.feed import Feed, Topic
 from doctor.house import House
 from doctor.ledger import Ledger
 from doctor.receipts import Acknowledgement, Receipts
@@ -28,6 +28,7 @@ from doctor.roster import Roster
 from doctor.settings import DoctorSettings
 from doctor.stores import DATABASE_FILE, Stores, open_stores
 from doctor.visits import Visit
+from doctor.witness import Witness
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
 from shared.net.stream import clock
@@ -40,7 +41,6 @@ from shared.wire.opcodes import DisconnectReason
 
 _log = get_logger("gateway")
 
-HEAD_INTERVAL = 10.0
 BACKLOG = 1024  # connections that the kernel keeps while the loop is busy; the 101st of a ward must not wait for its next SYN
 
 
@@ -50,6 +50,7 @@ class Gateway:
     Attributes:
         commands: what people and programs can order.
         port: the device port in use.
+        witness: signs the end of the audit log.
         timekeeper: runs the timers; it ends only with the doctor, or by a bug, which is then raised at the end.
     """
 
@@ -61,7 +62,17 @@ class Gateway:
         self._stores = stores
         self.timekeeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._server: asyncio.Server | None = None
-        self._last_head: Head | None = None
+        self.witness = Witness(stores, commands, Path(settings.audit_dir))
+
+    @property
+    def house(self) -> House:
+        """What all visits share."""
+        return self._house
+
+    @property
+    def database(self) -> Path:
+        """The database's file."""
+        return Path(self._settings.state_dir) / DATABASE_FILE
 
     @property
     def ready(self) -> bool:
@@ -97,12 +108,13 @@ class Gateway:
         """Say goodbye to every device, let what was submitted take effect, and stop."""
         if self._server is not None:
             self._server.close()
+        self._house.feed.close()
         for stream in list(self._house.streams):
             stream.hang_up(DisconnectReason.CLOSING)
         await self._house.ledger.close()
         await self.commands.storage_answers()
         with contextlib.suppress(StorageError, sqlite3.Error):  # then the next start signs it
-            self._export_head()
+            self.witness.sign()
         # A join among it may have set a timer for an epoch, which could no longer be kept.
         self._house.fanout.close()
         self._house.noise.close()
@@ -125,7 +137,7 @@ class Gateway:
             tasks.create_task(_every(60.0, self._erase_expired))
             tasks.create_task(self._retain())
             tasks.create_task(_every(60.0, self._retire_unseen))
-            tasks.create_task(_every(HEAD_INTERVAL, self._export_head))
+            tasks.create_task(self.witness.keep_signing())
 
     def _erase_expired(self) -> None:
         now = clock().wall
@@ -136,7 +148,9 @@ class Gateway:
         """Once a minute: what takes longer than a turn of the loop."""
         keep = round(self._settings.retention_hours * enrolment.HOUR)
         database = Path(self._settings.state_dir) / DATABASE_FILE
-        retention = Retention(self._house.writer, database, keep)
+        keep_reports = self._settings.report_retention_days * outbox.DAY
+        keep_vitals = self._settings.vitals_retention_days * outbox.DAY
+        retention = Retention(self._house.writer, database, keep, keep_reports, keep_vitals)
         while True:
             await asyncio.sleep(60.0)
             await self.commands.publish_waiting()
@@ -162,16 +176,6 @@ class Gateway:
         for patient_id in self.commands.fleet_unseen_since(limit):
             retiring = asyncio.ensure_future(self.commands.retire(patient_id, Origin("timer")))
             retiring.add_done_callback(_report("patient not retired"))
-
-    def _export_head(self) -> None:
-        stores, before = self._stores, self._last_head
-        if stores.restoration.pending is not None:
-            return  # no signature for a log that is not confirmed to be the one that goes on
-        directory, now = Path(self._settings.audit_dir), clock().wall
-        self.commands.sign_confirmation()
-        self._last_head = heads.export(stores.reader, directory, stores.keys.identity, now, before)
-        if self._last_head is not None and self._last_head is not before:
-            _log.debug("audit head exported", sequence=self._last_head.sequence)
 
     def _submit(self, job: Callable[..., None], failure: str) -> None:
         self._house.writer.submit_nowait(job).add_done_callback(_report(failure))
@@ -235,14 +239,15 @@ def _assemble(settings: DoctorSettings, stores: Stores) -> Gateway:
     roster.load(reader, sealer)
     messages = outbox.Outbox(doctor_id, keys.identity, sealer, random)
 
-    ledger = Ledger(writer)
+    ledger, feed = Ledger(writer), Feed()
 
     def keep_epoch(group: str, number: int, members: int) -> None:
+        feed.tell(Topic.PATIENTS)
         _log.info("epoch begun", group=group, epoch=number, members=members)
         now = clock().wall
         ledger.carry_out(lambda db: _keep_epoch(db, now, group, number, members))
 
-    fanout = Fanout(doctor_id, messages, reader, random, keep_epoch, stores.floor)
+    fanout = Fanout(doctor_id, messages, reader, random, keep_epoch, stores.floor, feed)
     fanout.load()
     window = round(settings.clock_window_s * SECOND)
     limit, per_address = descriptors.places_at_the_door(settings, descriptors.take_all())
@@ -262,13 +267,14 @@ def _assemble(settings: DoctorSettings, stores: Stores) -> Gateway:
     )
 
     def committed(batch: list[Acknowledgement]) -> None:
-        for entry in batch:
+        feed.tell(Topic.MESSAGES)
+        for entry in batch if _log.debugging else ():
             _log.debug("delivered", patient=entry.patient_id, stream=str(entry.stream), number=entry.last)
 
     reports = Reports(sealer, settings.reports_per_patient)
-    allowance = Allowance(settings.reports_per_minute)
+    allowance, logins = Allowance(settings.reports_per_minute), Allowance(settings.logins_per_minute)
     receipts = Receipts(writer, committed)
-    house = House(practice, roster, fanout, receipts, ledger, writer, door, reports, allowance)
+    house = House(practice, roster, fanout, receipts, ledger, writer, door, reports, allowance, logins, feed)
     office = Office(
         settings,
         keys,
@@ -281,6 +287,7 @@ def _assemble(settings: DoctorSettings, stores: Stores) -> Gateway:
         stores.journal,
         reports,
         stores.restoration,
+        feed,
     )
     return Gateway(settings, house, Commands(office), stores)
 

@@ -16,6 +16,7 @@ from shared.errors import UserError
 
 EVERYONE = "everyone"
 
+_ENTRY = "group "  # how the detail of an audit entry names a group
 _NAME = re.compile(r"\A[a-z0-9][a-z0-9._-]{0,63}\Z")
 
 
@@ -49,6 +50,11 @@ def create(db: sqlite3.Connection, name: str, now: int, actor: str) -> None:
     audit.append(db, now, actor, Action.GROUP_CREATED, name)
 
 
+def of_entry(detail: str) -> str:
+    """The group that the audit entry of an added or removed member names."""
+    return detail.removeprefix(_ENTRY)
+
+
 def require(db: sqlite3.Connection, group: str) -> None:
     """Raise UserError unless the group exists."""
     if not db.execute("SELECT 1 FROM groups WHERE name = ?", (group,)).fetchone():
@@ -69,7 +75,7 @@ def add(db: sqlite3.Connection, group: str, patient_id: str, now: int, actor: st
     if streams.is_member(db, streams.of_group(group), patient_id):
         raise UserError(f"Patient {patient_id} is a member of {group} already.")
     joined = streams.join(db, streams.of_group(group), patient_id)
-    audit.append(db, now, actor, Action.MEMBER_ADDED, patient_id, f"group {group}")
+    audit.append(db, now, actor, Action.MEMBER_ADDED, patient_id, _ENTRY + group)
     return joined
 
 
@@ -85,7 +91,7 @@ def remove(db: sqlite3.Connection, group: str, patient_id: str, now: int, actor:
     if not streams.is_member(db, streams.of_group(group), patient_id):
         raise UserError(f"Patient {patient_id} is not a member of {group}.")
     left = streams.leave(db, streams.of_group(group), patient_id, "removed")
-    audit.append(db, now, actor, Action.MEMBER_REMOVED, patient_id, f"group {group}")
+    audit.append(db, now, actor, Action.MEMBER_REMOVED, patient_id, _ENTRY + group)
     return left
 
 

@@ -3,6 +3,7 @@
 A chain alone does not show that its end was cut off, nor that the whole of it was put back to an earlier state. So its end is
 signed now and then and appended to this file. When the operator has confirmed a restored database, a line says so: it is
 a head itself, of the entry that records the restore, and it voids the earlier heads above `base`, whose entries are lost.
+When old heads are taken out (`doctor.thinning`), another such line vouches for those before it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from shared.crypto import kdf
 from shared.crypto.kdf import Label
 from shared.crypto.signatures import SIGNERS, SigningKey
 from shared.errors import CryptoError, StorageError
@@ -33,7 +35,8 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     """The end of the chain at one moment, signed with the doctor's P-256 key. Hash and signature in hexadecimal digits.
 
     `base` is set in the line of a confirmed restore: up to that entry the chain is the same as before. `place` is the line's
-    number in the file, signed with the rest, so that no line can be taken out or moved; lines of an earlier version have none.
+    number, signed with the rest, so that no line can be taken out or moved. `kept` is set in the line of a thinning: the hash of
+    all lines that were left before it.
     """
 
     sequence: Number
@@ -42,6 +45,7 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     signature: Annotated[str, Meta(pattern=r"\A([0-9a-f]{2})*\Z")]
     base: Number | None = None
     place: Number = 0
+    kept: HexHash | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +89,15 @@ def append(directory: Path, key: SigningKey, entry: Entry, now: int, base: int |
         StorageError: the file cannot be read or written, or its last line is damaged; names it.
     """
     before = newest(directory)
-    unsigned = Head(entry.sequence, entry.hash, now, "", base, before.place + 1 if before else 1)
-    label, parts = _signed(unsigned)
-    signature = SIGNERS[key.algorithm].sign(key, label, *parts).hex()
-    head = msgspec.structs.replace(unsigned, signature=signature)
+    head = sign(Head(entry.sequence, entry.hash, now, "", base, before.place + 1 if before else 1), key)
     append_line(directory / HEADS_FILE, msgspec.json.encode(head))
     return head
+
+
+def sign(unsigned: Head, key: SigningKey) -> Head:
+    """The head with its signature."""
+    label, parts = _signed(unsigned)
+    return msgspec.structs.replace(unsigned, signature=SIGNERS[key.algorithm].sign(key, label, *parts).hex())
 
 
 def read(directory: Path) -> list[Head]:
@@ -129,13 +136,19 @@ def out_of_place(lines: list[Head]) -> int | None:
 
     That the last lines were cut off does not show here, but where the database has an entry that they named.
     """
-    earlier = next(
-        (at for at, head in enumerate(lines) if head.place), len(lines)
-    )  # lines that have no place yet
-    for at, head in enumerate(lines[earlier:]):
-        if head.place != at + (1 if earlier == 0 else lines[earlier].place):
-            return earlier + at
-    return None
+    thinned = next((at for at in reversed(range(len(lines))) if lines[at].kept is not None), None)
+    if thinned is None:
+        first, place = 0, 1
+    elif lines[thinned].kept != digest(lines[:thinned]):
+        return thinned
+    else:
+        first, place = thinned, lines[thinned].place
+    return next((at for at in range(first, len(lines)) if lines[at].place != place + at - first), None)
+
+
+def digest(lines: list[Head]) -> str:
+    """What the line of a thinning says of those before it, in hexadecimal digits."""
+    return kdf.digest(Label.AUDIT_KEPT, *map(msgspec.json.encode, lines)).hex()
 
 
 def voided(lines: list[Head]) -> set[int]:
@@ -163,9 +176,13 @@ def verifier(public_key: bytes, algorithm: int) -> Callable[[Head], bool]:
 
 
 def _signed(head: Head) -> tuple[Label, tuple[bytes, ...]]:
-    parts = [head.sequence.to_bytes(8, "big"), bytes.fromhex(head.hash), head.time.to_bytes(8, "big")]
+    label, parts = Label.AUDIT_HEAD, [head.sequence.to_bytes(8, "big"), bytes.fromhex(head.hash)]
+    parts.append(head.time.to_bytes(8, "big"))
     if head.base is not None:
+        label = Label.AUDIT_RESTORED
         parts.append(head.base.to_bytes(8, "big"))
-    if head.place:
-        parts.append(head.place.to_bytes(8, "big"))
-    return Label.AUDIT_HEAD if head.base is None else Label.AUDIT_RESTORED, tuple(parts)
+    parts.append(head.place.to_bytes(8, "big"))
+    if head.kept is not None:
+        label = Label.AUDIT_THINNED
+        parts.append(bytes.fromhex(head.kept))
+    return label, tuple(parts)

@@ -10,13 +10,16 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from doctor.door import Allowance, Budget, DoorKeeper, Replacements
+from doctor.door import Allowance, DoorKeeper, Replacements
 from doctor.fanout import Fanout
+from doctor.feed import Feed
 from doctor.ledger import Ledger
 from doctor.noise import Noise
 from doctor.receipts import Receipts
 from doctor.reports import Reports
 from doctor.roster import Roster
+from doctor.tally import Tally
+from doctor.traces import Traces
 from shared.net.stream import Stream, reset
 from shared.protocol.doctor_connection import DoctorConnection
 from shared.protocol.doctor_handshake import Practice
@@ -24,6 +27,7 @@ from shared.protocol.events import Event
 from shared.storage.writer import Writer
 from shared.wire.opcodes import DisconnectReason
 
+REFUSALS = 10  # of one patient that are noted one by one, at once and within a minute
 UNSENT_BYTES = 128 * 1024  # that the kernel takes for one device ahead of what it can send
 
 
@@ -40,9 +44,13 @@ class House:
     door: DoorKeeper
     reports: Reports
     allowance: Allowance  # for reports
+    logins: Allowance  # that are noted one by one
+    feed: Feed
     replacements: Replacements = field(default_factory=Replacements)
-    entries: Budget = field(default_factory=Budget)  # audit entries about refusals
+    entries: Allowance = field(default_factory=lambda: Allowance(REFUSALS))  # audit entries about refusals
     noise: Noise = field(default_factory=Noise)
+    traces: Traces = field(default_factory=Traces)
+    tally: Tally = field(default_factory=Tally)
     streams: set[DeviceStream] = field(default_factory=set)  # those that are connected
 
 
@@ -56,8 +64,9 @@ class DeviceStream(Stream[DoctorConnection]):
         on_events: Callable[[list[Event]], None],
         on_closed: Callable[[], None],
         on_writable: Callable[[], None],
+        on_unwritable: Callable[[], None],
     ) -> None:
-        super().__init__(connection, on_events, on_closed, on_writable)
+        super().__init__(connection, on_events, on_closed, on_writable, on_unwritable)
         self._on_open = on_open
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -65,7 +74,9 @@ class DeviceStream(Stream[DoctorConnection]):
         address = transport.get_extra_info("peername")
         host = address[0] if address else "?"
         self.connection.address = host
-        if self._on_open(host):
+        let_in = self._on_open(host)
+        del self._on_open  # it is asked once, and would hold the visit that holds this stream
+        if let_in:
             # The kernel's own buffer grows to megabytes, for each device: what it holds there, our bounds would not see.
             transport.get_extra_info("socket").setsockopt(
                 socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES

@@ -12,10 +12,21 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 REQUEST_DEADLINE = 10.0  # seconds
+LAST_LOOK = 0.1  # seconds
+
+_TOO_LATE = b"".join(
+    (
+        b"HTTP/1.1 408 Request Timeout\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n",
+        b"Content-Length: 76\r\n\r\n",
+        b"The request had not come whole within ten seconds: nothing was carried out.\n",
+    )
+)
 
 
 class ApiConnection(H11Protocol):
-    """One connection to the API. It is cut when no whole request has come by the deadline, however many bytes have."""
+    """One connection to the API. It is ended when no whole request has come by the deadline, however many bytes have; who has sent
+    some of one is told so.
+    """
 
     _deadline: asyncio.TimerHandle | None = None
 
@@ -47,7 +58,16 @@ class ApiConnection(H11Protocol):
 
     def _await_request(self) -> None:
         loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(REQUEST_DEADLINE, self.transport.abort)
+        self._deadline = loop.call_later(REQUEST_DEADLINE, self._look_again)
+
+    def _look_again(self) -> None:
+        """Where the loop was held up, it serves timers before it reads what had come in time: read once more, then no more."""
+        self._deadline = asyncio.get_running_loop().call_later(LAST_LOOK, self._end)
+
+    def _end(self) -> None:
+        if self.conn.their_state is h11.SEND_BODY or self.conn.trailing_data[0]:
+            self.transport.write(_TOO_LATE)
+        self.transport.close()
 
     def _stop(self) -> None:
         if self._deadline is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from doctor.feed import Topic
 from doctor.healing import Healing
 from doctor.house import House
 from doctor.receipts import Acknowledgement
@@ -53,6 +54,10 @@ class Intake:
             case Reported():
                 self._keep_report(event.report)
 
+    def pause(self) -> None:
+        """The device takes no more."""
+        self._house.fanout.pause(self.session)
+
     def resume(self) -> None:
         """The device reads again."""
         self._house.fanout.resume(self.session)
@@ -73,8 +78,9 @@ class Intake:
     def _take_receipt(self, positions: Sequence[Position]) -> bool:
         """Note what is acknowledged, all of it or nothing; False where the connection had to be ended."""
         places = [(self.session.attachments.get(position.stream), position) for position in positions]
-        if not all(self._was_issued(attachment, position) for attachment, position in places):
-            return False
+        for attachment, position in places:
+            if not self._was_issued(attachment, position):
+                return False
         for attachment, position in places:
             if attachment is not None:
                 self._acknowledge(attachment, position)
@@ -92,16 +98,14 @@ class Intake:
     def _acknowledge(self, attachment: Attachment, position: Position) -> None:
         if position.last <= attachment.delivered:
             return
-        # What was acknowledged before stays what it was: only the numbers of this receipt can have expired in it.
-        new = range(attachment.delivered + 1, position.last + 1)
+        expired: tuple[int, ...] = ()
+        if position.expired:
+            # What was acknowledged before stays what it was: only the numbers of this receipt can have expired in it.
+            new = range(attachment.delivered + 1, position.last + 1)
+            expired = tuple(number for number in position.expired if number in new)
         attachment.note_delivered(position.last, clock().elapsed)
         self._house.receipts.record(
-            Acknowledgement(
-                position.stream,
-                self.session.patient_id,
-                position.last,
-                tuple(number for number in position.expired if number in new),
-            )
+            Acknowledgement(attachment.stream, self.session.patient_id, position.last, expired)
         )
 
     def _heal(self, asked: ResendRequested) -> None:
@@ -131,6 +135,7 @@ class Intake:
                 raise error
 
         def committed(stored: bool) -> None:
+            self._house.feed.tell(Topic.REPORTS)
             if not stored:
                 self._refuse_report("its quota is full")
             elif self._stream.open and not self._stream.connection.ended:

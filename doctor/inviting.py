@@ -13,6 +13,7 @@ from doctor import enrolment
 from doctor.answers import InvitationAnswer, InviteOrder, Origin
 from doctor.desk import Desk, Office
 from doctor.enrolment import InvitationRequest
+from doctor.settings import WILDCARDS, DoctorSettings
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
 from shared.net.stream import clock
@@ -112,14 +113,7 @@ class Inviting(Desk):
     @property
     def addresses(self) -> tuple[str, ...]:
         """Where devices find this doctor."""
-        if self._office.settings.addresses:
-            return self._office.settings.addresses
-        host = self._office.settings.listen_host
-        if host in ("0.0.0.0", "::", ""):  # noqa: S104  compared, not bound
-            host = socket.gethostname()
-        if ":" in host:
-            host = f"[{host}]"
-        return (f"{host}:{self.port}",)
+        return addresses_of(self._office.settings, self.port)
 
     async def provision_fleet_once(self) -> None:
         """At the first start, write the fleet invitation where replicas find it."""
@@ -129,6 +123,18 @@ class Inviting(Desk):
         if path and not await asyncio.to_thread(os.path.exists, path):
             await self.invite(InviteOrder(), Origin("gateway"))
             _log.info("fleet invitation written", path=path)
+
+
+def addresses_of(settings: DoctorSettings, port: int) -> tuple[str, ...]:
+    """What invitations tell devices to connect to. `port`: the device port in use."""
+    if settings.addresses:
+        return settings.addresses
+    host = settings.listen_host
+    if host in WILDCARDS:
+        host = socket.gethostname()
+    if ":" in host:
+        host = f"[{host}]"
+    return (f"{host}:{port}",)
 
 
 def _invited(made: tuple[Invitation, list[bytes]]) -> InvitationAnswer:

@@ -1,6 +1,7 @@
-"""The journal of revocations and of used invitations, outside the database and on the audit volume.
+"""The journal of revocations, of used invitations and of who was removed from a group, outside the database and on the audit volume.
 
-A restored backup would bring a revoked patient back, and an invitation that was used up; the journal shows it.
+A restored backup would bring a revoked patient back, a removed one back into its group, and an invitation that was used up;
+the journal shows it.
 
 Law: a line is a copy of an audit entry that must not be forgotten, written after the entry's commit and before anybody is told
 of it: before `revoke` returns, before a new patient's session is admitted. So a journal may be behind its database by what
@@ -18,6 +19,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from doctor import groups
 from doctor.audit import Action
 from doctor.heads import HexHash, Number, holds
 from shared.crypto import kdf
@@ -30,7 +32,9 @@ JOURNAL_FILE = "journal.jsonl"
 
 _log = get_logger("journal")
 
-_JOURNALLED = (Action.ENROLLED, Action.REVOKED, Action.RESTORED)
+# An addition takes a removal back, which must not be done again then.
+_MEMBERS = (Action.MEMBER_ADDED, Action.MEMBER_REMOVED)
+_JOURNALLED = (Action.ENROLLED, Action.REVOKED, *_MEMBERS, Action.RESTORED)
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -41,6 +45,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         subject: the patient; of a restore, the entry it went back to.
         invitation: by which the patient was enrolled, in hexadecimal digits.
         algorithm, key: the patient's, in hexadecimal digits, so that a tombstone can be set where it is unknown.
+        group: to which the patient was added, or from which it was removed.
         mac: of all the others.
     """
 
@@ -52,6 +57,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     invitation: str = ""
     algorithm: int = 0
     key: Annotated[str, Meta(pattern=r"\A([0-9a-f]{2})*\Z")] = ""
+    group: str = ""
     mac: str = ""
 
 
@@ -151,16 +157,30 @@ class Journal:
 
     def _entries_after(self, db: sqlite3.Connection, sequence: int) -> list[Line]:
         rows = db.execute(
-            "SELECT audit.sequence, audit.hash, audit.time, audit.action, audit.object,"
+            "SELECT audit.sequence, audit.hash, audit.time, audit.action, audit.object, audit.detail,"
             " coalesce(patients.invitation, x''), coalesce(algorithm, 0), coalesce(public_key, x'')"
             " FROM audit LEFT JOIN patients ON patient_id = audit.object AND action != ?"
-            " WHERE audit.sequence > ? AND audit.action IN (?, ?, ?) ORDER BY audit.sequence",
+            " WHERE audit.sequence > ? AND audit.action IN (?, ?, ?, ?, ?) ORDER BY audit.sequence",
             (Action.RESTORED.value, sequence, *(action.value for action in _JOURNALLED)),
         )
-        return [
-            Line(sequence, digest.hex(), time, action, subject, invitation.hex(), algorithm, key.hex())
-            for sequence, digest, time, action, subject, invitation, algorithm, key in rows
-        ]
+        return [_line(*row) for row in rows]
+
+
+def _line(
+    sequence: int,
+    digest: bytes,
+    time: int,
+    action: str,
+    subject: str,
+    detail: str,
+    invitation: bytes,
+    algorithm: int,
+    key: bytes,
+) -> Line:
+    group = groups.of_entry(detail) if Action(action) in _MEMBERS else ""
+    return Line(
+        sequence, digest.hex(), time, action, subject, invitation.hex(), algorithm, key.hex(), group=group
+    )
 
 
 def _last_sequence(db: sqlite3.Connection) -> int:

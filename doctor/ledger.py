@@ -2,7 +2,7 @@
 
 Law: what the disk refuses is kept in order and tried again, so a full disk leaves no hole in the log but what goes beyond the bound,
 and that is told by its number. What strangers cause is counted, one entry a minute however many they are: nobody who
-cannot prove a key makes the log grow.
+cannot prove a key makes the log grow. Logins that a patient repeats without end are counted likewise.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from shared.storage.writer import Writer
 _log = get_logger("audit")
 
 LIMIT = 1000  # entries that wait for a disk
+NAMED = 20  # patients in an entry about logins that have none of their own
 EACH = 60 * SECOND
 
 Work = Callable[[sqlite3.Connection], object]
@@ -42,7 +43,9 @@ class Ledger:
         self._closed = False
         self._lost = 0
         self._strangers: Counter[str] = Counter()
+        self._logins: Counter[str] = Counter()
         self._since = clock().elapsed
+        self.refused: Counter[str] = Counter()  # strangers, since the start
 
     def note(self, action: Action, subject: str, detail: str) -> None:
         """Write an entry of the gateway's own, with the time of now."""
@@ -63,21 +66,32 @@ class Ledger:
     def count_stranger(self, what: str) -> None:
         """Somebody without a proven key was refused. `what` is one of a few fixed texts."""
         self._strangers[what] += 1
+        self.refused[what] += 1
+
+    def count_login(self, patient_id: str) -> None:
+        """A patient was admitted once more, without an entry of its own."""
+        self._logins[patient_id] += 1
 
     def write_waiting(self) -> None:
         """Write what waits, unless that is under way; called now and then, for what the disk refused before."""
-        if self._strangers and clock().elapsed - self._since >= EACH:
+        if (self._strangers or self._logins) and clock().elapsed - self._since >= EACH:
             self.sum_up()
         if self._waiting and self._writing is None:
             self._write()
 
     def sum_up(self) -> None:
-        """One entry for all strangers since the last one."""
+        """One entry for all strangers since the last one, and one for all logins that have none."""
         self._since = clock().elapsed
         detail = " ".join(f"{what}:{count}" for what, count in sorted(self._strangers.items()))
         self._strangers.clear()
         if detail:
             self.note(Action.STRANGERS_REFUSED, "door", detail)
+        if self._logins:
+            named = self._logins.most_common(NAMED)
+            others = self._logins.total() - sum(count for _, count in named)
+            text = " ".join(f"{patient_id}:{count}" for patient_id, count in named)
+            self._logins.clear()
+            self.note(Action.ADMITTED_MORE, "patients", f"{text} and {others} of others" if others else text)
 
     async def close(self) -> None:
         """The doctor stops: write what is left, unless the disk refuses; nothing is taken after that."""

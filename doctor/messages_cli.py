@@ -17,7 +17,7 @@ from doctor.answers import (
     ReceiptAnswer,
     ReportAnswer,
 )
-from doctor.console import CONSOLE, AsJson, calling, part, show_answer, show_table, time_text
+from doctor.terminal import CONSOLE, AsJson, calling, part, show_answer, show_table, time_text
 from shared.wire.messages import BODY_LIMIT
 
 Body = Annotated[str, typer.Argument(help="The message; '-' reads it from standard input.")]
@@ -105,7 +105,7 @@ def reports(
             before = round((time.time() - forget * 86_400) * 1000)
             client.delete(f"/v1/patients/{part(patient)}/reports?before={before}", ForgottenAnswer)
         found = client.get(f"/v1/patients/{part(patient)}/reports", list[ReportAnswer])
-    rows = [[time_text(report.received), report.kind, report.body] for report in found]
+    rows = [[time_text(report.received), report.kind, report.shown] for report in found]
     show_answer(
         found, as_json, lambda: show_table(f"{len(found)} reports", ["received", "kind", "report"], rows)
     )

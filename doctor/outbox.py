@@ -104,7 +104,7 @@ class Outbox:
         message = envelopes.sign(self._doctor_id, self._key, draft, number, previous, self._random)
         self._store(db, stream, number, draft, message)
         name = message_id(stream, number)
-        recipients = count_recipients(db, stream, number)
+        recipients = count_members(db, stream)
         action = Action.MESSAGE_ACCEPTED if private else Action.BROADCAST_ACCEPTED
         audit.append(db, now, actor, action, name, f"{recipients} recipients")
         return Accepted(name, stream, number, recipients, message)
@@ -145,16 +145,32 @@ class Outbox:
             found.append((number, SignedMessage(envelope, signature, salt, body)))
         return found
 
+    def body(self, db: sqlite3.Connection, stream: Stream, number: int) -> bytes | None:
+        """The text of a message, expired or not; None: it was erased.
+
+        Raises:
+            StorageError: it does not open.
+        """
+        row = db.execute(
+            "SELECT body FROM messages WHERE stream = ? AND number = ?", (str(stream), number)
+        ).fetchone()
+        if row is None or row[0] is None:
+            return None
+        return self._sealer.open("messages", "body", _row(stream, number), row[0])
+
 
 def _row(stream: Stream, number: int) -> bytes:
     return f"{stream}/{number}".encode()
 
 
-def count_recipients(db: sqlite3.Connection, stream: Stream, number: int) -> int:
-    """How many patients a message is meant for."""
+def count_members(db: sqlite3.Connection, stream: Stream) -> int:
+    """For how many patients a message that is accepted in this transaction is meant.
+
+    Its number is above every start and every end of a membership: its recipients are the memberships that last, and those have an
+    index of their own. To judge the intervals of thousands took longer than to sign.
+    """
     row = db.execute(
-        "SELECT count(*) FROM memberships WHERE stream = ? AND start < ? AND (until IS NULL OR until >= ?)",
-        (str(stream), number, number),
+        "SELECT count(*) FROM memberships WHERE stream = ? AND until IS NULL", (str(stream),)
     ).fetchone()
     return int(row[0])
 

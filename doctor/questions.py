@@ -13,10 +13,13 @@ from doctor import audit, groups, receipts, roster
 from doctor.answers import AuditAnswer, GroupAnswer, PatientAnswer, ReceiptAnswer, ReportAnswer
 from doctor.desk import Desk
 from doctor.outbox import parse_message_id
+from doctor.reports import StoredReport
 from doctor.roster import Patient
+from doctor.sessions import Session
 from shared.errors import StorageError
 from shared.net.stream import clock
 from shared.protocol.doctor_handshake import Standing
+from shared.wire.messages import ReportKind
 
 REPORTS_SHOWN = 1000
 
@@ -45,14 +48,10 @@ class Questions(Desk):
 
     def _live(self, patient: Patient) -> PatientAnswer:
         session = self._office.fanout.sessions.get(patient.patient_id)
-        state = "away" if patient.standing is Standing.ACTIVE else patient.standing.value
-        epochs: dict[str, int] = {}
-        if session is not None:
-            epochs = {of.name: at.held_epoch for of, at in session.attachments.items() if at.held_epoch}
-            state = "established" if epochs else "connecting"
+        epochs = session.held_epochs if session is not None else {}
         return PatientAnswer(
             patient=patient.patient_id,
-            state=state,
+            state=live_state(patient.standing, session),
             fingerprint=patient.fingerprint,
             groups=list(patient.groups),
             epochs=epochs,
@@ -61,6 +60,7 @@ class Questions(Desk):
             enrolled_at=patient.enrolled_at,
             last_seen=patient.last_seen,
             trouble=self._office.fanout.troubles.of(patient.patient_id),
+            skew_s=session.skew / 1000 if session else None,
         )
 
     def fleet_unseen_since(self, limit: int) -> list[str]:
@@ -79,16 +79,8 @@ class Questions(Desk):
             UserError: there is no such patient. StorageError: a body does not open.
         """
         roster.require_known(self.reader, patient_id)
-        return [
-            ReportAnswer(
-                each.report_id.hex(),
-                each.kind.name.lower(),
-                each.created,
-                each.received,
-                each.body.decode(errors="replace"),
-            )
-            for each in self._office.reports.of_patient(self.reader, patient_id, REPORTS_SHOWN)
-        ]
+        found = self._office.reports.of_patient(self.reader, patient_id, REPORTS_SHOWN)
+        return [_report_answer(each) for each in found]
 
     def list_groups(self) -> list[GroupAnswer]:
         """All groups with their members, and the epoch that each is in now: the disk follows a moment later."""
@@ -122,6 +114,28 @@ class Questions(Desk):
         return AuditAnswer(
             valid, verdict.entries, verdict.heads, verdict.first_bad, verdict.reason, list(verdict.events)
         )
+
+
+def _report_answer(report: StoredReport) -> ReportAnswer:
+    body, vitals = report.body.decode(errors="replace"), report.vitals
+    understood = vitals is not None or report.kind is not ReportKind.VITALS
+    shown = str(vitals) if vitals is not None else body if understood else f"not understood: {body}"
+    return ReportAnswer(
+        report.report_id.hex(),
+        report.kind.name.lower(),
+        report.created,
+        report.received,
+        body,
+        understood,
+        shown,
+    )
+
+
+def live_state(standing: Standing, session: Session | None) -> str:
+    """How a patient is right now, as `PatientAnswer` has it."""
+    if session is None:
+        return "away" if standing is Standing.ACTIVE else standing.value
+    return "established" if session.holds_key else "connecting"
 
 
 _PROBE = "probe" * 26  # longer than any request's Idempotency-Key may be

@@ -1,7 +1,8 @@
 """A database that is an older state of itself: how it is noticed, what is done about it, and how the doctor goes on.
 
 Law: until the operator has confirmed it, the doctor on such a database accepts no message, admits no device and delivers nothing.
-What the journal knows is done again at once: who was revoked since is revoked, and every open invitation is void.
+What the journal knows is done again at once: who was revoked since is revoked, who was removed from a group is out of it, and every
+open invitation is void.
 Confirming is one transaction. It burns a number in every stream that is above every number that can have been issued, and every
 member starts anew after it: so what devices hold from the time that is lost neither blocks them nor is taken for a fault.
 """
@@ -13,14 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from doctor import audit, facts, heads, roster, streams
+from doctor import audit, facts, heads, redoing, streams
 from doctor.audit import Action
 from doctor.facts import Confirmed, Restored
 from doctor.heads import Head
 from doctor.journal import Line
-from shared.crypto.signatures import Algorithm, SigningKey, fingerprint
+from shared.crypto.signatures import SigningKey
 from shared.errors import StorageError, UserError
-from shared.protocol.doctor_handshake import Standing
 from shared.storage.sealed import Sealer
 
 
@@ -45,6 +45,12 @@ class Lost:
     def subjects(self, action: Action) -> list[str]:
         """Whom the lost entries of a kind are about."""
         return sorted({line.subject for line in self.lines if line.action == action.value})
+
+    def removals(self) -> list[Line]:
+        """The lost removals of a member from a group that were not taken back, by group and patient: the last word counts."""
+        last = {(line.group, line.subject): line for line in self.lines if line.group}
+        standing = (line for line in last.values() if line.action == Action.MEMBER_REMOVED.value)
+        return sorted(standing, key=lambda line: (line.group, line.subject))
 
 
 NOTHING_LOST = Lost(0, 0, ())
@@ -168,18 +174,20 @@ def complete_heads(
 def enter(db: sqlite3.Connection, sealer: Sealer, mark: Restored, lost: Lost, now: int) -> Restored:
     """Do again what the journal knows and void every open invitation, inside the caller's transaction; once is enough."""
     again = [
-        line.subject
-        for line in lost.lines
-        if line.action == Action.REVOKED.value and _revoke_again(db, line, now)
+        *(redoing.revoke(db, line, now) for line in lost.lines if line.action == Action.REVOKED.value),
+        *(redoing.remove(db, line, now) for line in lost.removals()),
     ]
     voided = db.execute(
         "UPDATE invitations SET secret = NULL, uses_left = 0 WHERE secret IS NOT NULL OR uses_left > 0"
     ).rowcount
-    if mark.entered and not again and not voided:
+    if mark.entered and not any(again) and not voided:
         return mark
     if not mark.entered:
         detail = f"{mark.cause}; it shares the log up to entry {mark.base}"
         audit.append(db, now, "gateway", Action.RESTORE_FOUND, "database", detail)
+        # Who was removed from the console's operators since, or has a new password, must not come back with the old one.
+        for (name,) in db.execute("DELETE FROM operators RETURNING name").fetchall():
+            audit.append(db, now, "gateway", Action.OPERATOR_REMOVED, name, "restored")
     if voided:
         audit.append(db, now, "gateway", Action.INVITATIONS_VOIDED, "database", f"{voided} open ones")
     entered = Restored(
@@ -187,35 +195,6 @@ def enter(db: sqlite3.Connection, sealer: Sealer, mark: Restored, lost: Lost, no
     )
     facts.write(db, sealer, entered)
     return entered
-
-
-def _revoke_again(db: sqlite3.Connection, line: Line, now: int) -> bool:
-    key = bytes.fromhex(line.key)
-    owner = fingerprint(Algorithm(line.algorithm), key)
-    # An id that is unknown here may be that of a key which this database knows by another: lost once, and invited anew.
-    rows = db.execute(
-        "SELECT patient_id, standing FROM patients WHERE patient_id = ? OR fingerprint = ?",
-        (line.subject, owner),
-    ).fetchall()
-    active = [patient_id for patient_id, standing in rows if standing != Standing.REVOKED.value]
-    for patient_id in active:
-        roster.depart(db, patient_id, Standing.REVOKED, now, "journal")
-    if rows:
-        return bool(active)
-    # Enrolled and revoked in the time that is lost: id and key stay tombstones all the same.
-    db.execute(
-        "INSERT INTO patients VALUES (?, ?, ?, ?, ?, NULL, ?, ?)",
-        (
-            line.subject,
-            line.algorithm,
-            key,
-            owner,
-            Standing.REVOKED.value,
-            *(line.time, line.time),
-        ),
-    )
-    audit.append(db, now, "journal", Action.REVOKED, line.subject, "not on the restored roster")
-    return True
 
 
 @dataclass(frozen=True, slots=True)

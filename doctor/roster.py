@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from doctor import audit, streams
@@ -73,6 +74,10 @@ class Roster:
             plain = sealer.open("invitations", "secret", invitation_id, secret)
             self.put_invitation(invitation_id, OpenInvitation(plain, expires, uses_left, patient_id))
 
+    def members(self) -> Iterable[Member]:
+        """Every row, tombstones included, in no order."""
+        return self._members.values()
+
     def member(self, patient_id: str) -> Member | None:
         """The row of this id, tombstones included."""
         return self._members.get(patient_id)
@@ -87,6 +92,8 @@ class Roster:
 
     def put(self, member: Member) -> None:
         """A row was committed."""
+        if self._members.get(member.patient_id) == member:
+            return  # it was there already, as it is at each login: its fingerprint costs more than the rest of an admission here
         self._members[member.patient_id] = member
         self._by_fingerprint[fingerprint(member.algorithm, member.public_key)] = member
 
@@ -164,17 +171,27 @@ def require_addressee(db: sqlite3.Connection, patient_id: str) -> str:
     return str(row[0])
 
 
+_ROWS = "SELECT patient_id, fingerprint, standing, enrolled_at, last_seen FROM patients"
+
+
 def list_patients(db: sqlite3.Connection) -> list[Patient]:
     """All patients, tombstones included, by id."""
     current: dict[str, list[str]] = {}
     for group, patient_id in streams.current_members(db):
         current.setdefault(patient_id, []).append(group)
-    rows = db.execute(
-        "SELECT patient_id, fingerprint, standing, enrolled_at, last_seen FROM patients ORDER BY patient_id"
-    )
-    return [
-        Patient(
-            row[0], row[1], _standing(row[0], row[2]), row[3], row[4], tuple(sorted(current.get(row[0], ())))
-        )
-        for row in rows
-    ]
+    rows = db.execute(f"{_ROWS} ORDER BY patient_id")
+    return [_patient(row, current.get(row[0], [])) for row in rows]
+
+
+def find_patient(db: sqlite3.Connection, patient_id: str) -> Patient | None:
+    """One patient, a tombstone too; None: there is none of this id."""
+    row = db.execute(f"{_ROWS} WHERE patient_id = ?", (patient_id,)).fetchone()
+    if row is None:
+        return None
+    held = streams.memberships_of(db, patient_id)
+    names = [each.stream.name for each in held if each.until is None and each.stream.kind is TargetKind.GROUP]
+    return _patient(row, names)
+
+
+def _patient(row: tuple[str, str, str, int, int], names: list[str]) -> Patient:
+    return Patient(row[0], row[1], _standing(row[0], row[2]), row[3], row[4], tuple(sorted(names)))

@@ -24,7 +24,7 @@ from doctor.answers import (
     RestoreAnswer,
     RestoredAnswer,
 )
-from doctor.console import CONSOLE, AsJson, Configured, calling, show_answer, show_table, time_text
+from doctor.terminal import CONSOLE, AsJson, Configured, calling, show_answer, show_table, time_text
 from shared.errors import StorageError, UserError
 from shared.storage.keyfile import sync_directory
 
@@ -165,6 +165,8 @@ def _show_restore(answer: RestoreAnswer) -> None:
     if answer.newest > answer.base:
         _say(f"Lost: audit entries {answer.base + 1} to {answer.newest}, and whatever they record.")
     _say(f"Revoked since, and revoked again: {_names(answer.revoked)}.")
+    removed = [f"{each.patient} from {each.group}" for each in answer.removed]
+    _say(f"Removed from a group since, and removed again: {_names(removed)}.")
     _say(f"Enrolled since, and unknown now: {_names(answer.enrolled)}.")
     if answer.enrolled:
         _say("They have to be invited anew.")

@@ -6,6 +6,7 @@ Law: state only. How an attachment moves is decided in `doctor.fanout`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from doctor.broadcast_log import BroadcastLog
 from doctor.streams import Membership
@@ -21,22 +22,29 @@ from shared.wire.opcodes import DisconnectReason
 class Attachment:
     """One session's place in one stream.
 
-    It first catches up, message by message, over the intervals that are owed. In a group's stream it is then attached:
-    `cursor` is its position in the group's log. A patient's own stream has no log: it is caught up with for ever. Each interval is (start number, number of its end or None while the membership lasts); what lies
-    between two intervals was never meant for this patient. `issued` is the highest number that can have been sent to
-    it in the intervals that have ended.
+    It first catches up, message by message, over the intervals that are owed. In a group's stream it is then `attached`: it reads
+    the group's log, where `doctor.log_writer` says. A patient's own stream has no log: it is caught up with for ever. Each interval
+    is (start number, number of its end or None while the membership lasts); what lies between two intervals was never meant for
+    this patient. `issued` is the highest number that can have been sent to it in the intervals that have ended.
+
+    `write` is its socket's, there from the first time that it is attached, and `shared` how many bytes went into it by that. They
+    stand here because a slice goes to thousands at once, and what each of them makes the processor touch is what it costs.
     """
+
+    write: Callable[[bytes], object]
 
     __slots__ = (
         "again_from",
-        "cursor",
+        "attached",
         "delivered",
         "held_epoch",
         "intervals",
         "issued",
         "session",
+        "shared",
         "stream",
         "unreceipted_since",
+        "write",
         "written",
     )
 
@@ -47,7 +55,8 @@ class Attachment:
         self.issued = 0
         self.written = 0
         self.delivered = 0
-        self.cursor: int | None = None
+        self.attached = False
+        self.shared = 0
         self.again_from: int | None = None  # what was written beyond it is being sent once more
         self.held_epoch = 0
         self.unreceipted_since: int | None = None
@@ -92,13 +101,18 @@ class Attachment:
         start, _ = self.intervals.pop()
         self.intervals.append((start, until))
         self.issued = max(self.issued, until)
-        self.cursor = None
 
     def note_written(self, number: int, elapsed: int) -> None:
         """A message went into the socket; start waiting for its receipt."""
         if self.unreceipted_since is None:
             self.unreceipted_since = elapsed
-        self.written = max(self.written, number)
+        if number > self.written:
+            self.written = number
+
+    def note_shared(self, size: int, number: int, elapsed: int) -> None:
+        """A slice of the log went into the socket."""
+        self.shared += size
+        self.note_written(number, elapsed)
 
     def note_delivered(self, number: int, elapsed: int) -> None:
         """The patient has acknowledged up to `number`."""
@@ -116,6 +130,7 @@ class Session:
         "contribution",
         "patient_id",
         "positioned",
+        "skew",
         "stream",
         "suite",
     )
@@ -128,6 +143,7 @@ class Session:
         self.contribution = contribution
         self.suite = suite
         self.positioned = False
+        self.skew = 0  # milliseconds that the device's clock was ahead of ours at its handshake
         self._drained = 0
         self._stalled_since: int | None = None
         self.attachments: dict[MessageStream, Attachment] = {}
@@ -143,6 +159,16 @@ class Session:
         return {"address": self.stream.peer, "patient": self.patient_id}
 
     @property
+    def held_epochs(self) -> dict[str, int]:
+        """The epoch of each group whose key it was given."""
+        return {of.name: at.held_epoch for of, at in self.attachments.items() if at.held_epoch}
+
+    @property
+    def holds_key(self) -> bool:
+        """Whether it was given the key of any group."""
+        return any(at.held_epoch for at in self.attachments.values())
+
+    @property
     def live(self) -> bool:
         """Whether records can still be sent."""
         return self.positioned and self.stream.open and not self.connection.ended
@@ -152,10 +178,18 @@ class Session:
         """Whether the socket takes more now."""
         return self.live and self.stream.writable
 
+    @property
+    def drained(self) -> int:
+        """Bytes that the socket has taken since the beginning."""
+        return self.stream.drained + sum(attachment.shared for attachment in self.attachments.values())
+
     def stalled_for(self, elapsed: int) -> int:
         """For how many milliseconds bytes have waited of which the socket has taken none, as far as earlier calls can tell."""
-        drained = self.stream.drained
-        if not self.stream.buffered or drained != self._drained or self._stalled_since is None:
+        if not self.stream.buffered:
+            self._stalled_since = None
+            return 0
+        drained = self.drained
+        if drained != self._drained or self._stalled_since is None:
             self._drained, self._stalled_since = drained, elapsed
         return elapsed - self._stalled_since
 
@@ -166,13 +200,22 @@ class Session:
 
 
 class Group:
-    """One group's current epoch, members, log and attached sessions."""
+    """One group's current epoch, members, log, and the attachments that read it; `doctor.log_writer` moves those.
+
+    Attributes:
+        abreast: have everything up to `cursor`, and their sockets take more.
+        lagging: the others, each with its own cursor.
+        distribution: seconds that handing out the last epoch took.
+        timer: an epoch is due, somebody has joined.
+    """
 
     __slots__ = (
-        "attached",
+        "abreast",
         "began",
+        "cursor",
         "distribution",
         "epoch",
+        "lagging",
         "log",
         "members",
         "name",
@@ -187,11 +230,23 @@ class Group:
         self.roster: frozenset[str] = frozenset()
         self.epoch: Epoch | None = None
         self.log = BroadcastLog()
-        self.attached: set[Attachment] = set()
+        self.abreast: dict[Attachment, None] = {}  # a set that keeps its order
+        self.cursor = 0
+        self.lagging: dict[Attachment, int] = {}
         self.sequence = 0
         self.began = 0
-        self.distribution = 0.0  # seconds that handing out the last epoch took
-        self.timer: asyncio.TimerHandle | None = None  # an epoch is due: somebody has joined
+        self.distribution = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def attached(self) -> set[Attachment]:
+        """All that read the log."""
+        return {*self.abreast, *self.lagging}
+
+    @property
+    def read(self) -> bool:
+        """Whether anybody reads the log."""
+        return bool(self.abreast or self.lagging)
 
     @property
     def epoch_number(self) -> int:

@@ -19,6 +19,9 @@ Hours: TypeAlias = Annotated[
 ]
 
 
+# Every address of this machine.
+WILDCARDS = frozenset({"0.0.0.0", "::", "*", ""})  # noqa: S104  compared, not bound
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 SOCKET_NAME = "doctor.sock"
 TOKEN_NAME = "token"  # noqa: S105  a file's name
 
@@ -26,6 +29,11 @@ TOKEN_NAME = "token"  # noqa: S105  a file's name
 def api_directory(state_dir: str) -> Path:
     """Where the API's socket and its token are: a 0700 directory."""
     return Path(state_dir) / "api"
+
+
+def console_directory(state_dir: str) -> Path:
+    """Where the console's own certificate and first password are: a 0700 directory."""
+    return Path(state_dir) / "console"
 
 
 class DoctorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -76,8 +84,25 @@ class DoctorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     message_hours: Hours = 24.0
     # How long the body of a message stays on the disk; never less than until it expires.
     retention_hours: Hours = 720.0
+    # How many days a report of a patient stays after it was received; 0: for good.
+    report_retention_days: Annotated[
+        int, Meta(ge=0, le=36_500, description="whole days from 0 (for good) to 36500")
+    ] = 0
+    # The same for reports of vitals alone: a sensor fills a patient's quota within days.
+    vitals_retention_days: Annotated[
+        int, Meta(ge=0, le=36_500, description="whole days from 0 (for good) to 36500")
+    ] = 0
     # How many patients one fleet invitation admits.
     fleet_uses: Count = 10_000
+    # Where people open the console; never on the devices' network. Port 0 takes a free one, none: no console.
+    console_host: Text = "127.0.0.1"
+    console_port: Annotated[int, Meta(ge=0, le=65535, description="a port from 0 to 65535")] | None = 8080
+    # PEM files. Anywhere but on loopback there must be a certificate; `self-signed`: the doctor makes one by itself.
+    console_certificate: Text | None = None
+    console_key: Text | None = None
+    # Where Prometheus reads /metrics, in plain HTTP and without a token; never on the devices' network. None: on the API's socket alone.
+    metrics_host: Text = "127.0.0.1"
+    metrics_port: Annotated[int, Meta(ge=0, le=65535, description="a port from 0 to 65535")] | None = None
     # A fleet patient not seen for so many days is retired; 0: never.
     retire_after_days: Annotated[
         int, Meta(ge=0, le=36_500, description="whole days from 0 (never) to 36500")
@@ -85,6 +110,8 @@ class DoctorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     # What one patient may report: how many reports are kept of it, and how many it may send within a minute.
     reports_per_patient: Count = 10_000
     reports_per_minute: Count = 3000
+    # How many logins of one patient within a minute have an audit entry each; what is beyond is counted in one.
+    logins_per_minute: Count = 30
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
 

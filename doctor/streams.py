@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from shared.errors import StorageError
 from shared.wire.messages import Stream, TargetKind
 
+_KINDS = {kind.name.lower(): kind for kind in TargetKind}
+
 
 @dataclass(frozen=True, slots=True)
 class Join:
@@ -69,12 +71,12 @@ def parse(text: str) -> Stream:
         StorageError: the name is damaged.
     """
     kind, _, name = text.partition(":")
-    for known in TargetKind:
-        if kind == known.name.lower():
-            return Stream(known, name)
-    raise StorageError(
-        f"streams: {text!r} names no stream, it is damaged; restore the database from a backup"
-    )
+    known = _KINDS.get(kind)
+    if known is None:
+        raise StorageError(
+            f"streams: {text!r} names no stream, it is damaged; restore the database from a backup"
+        )
+    return Stream(known, name)
 
 
 def create(db: sqlite3.Connection, stream: Stream) -> None:

@@ -13,9 +13,11 @@ from doctor import enrolment
 from doctor.audit import Action
 from doctor.door import Place, TurnedAway
 from doctor.enrolment import Admission, AdmissionRefused
+from doctor.feed import Topic
 from doctor.house import DeviceStream, House
 from doctor.intake import Intake
 from doctor.sessions import Session
+from doctor.traces import Trace
 from shared.crypto.suites import SUITES
 from shared.errors import StorageError
 from shared.logs import get_logger
@@ -51,10 +53,16 @@ class Visit:
     def __init__(self, house: House) -> None:
         self._house = house
         self._intake: Intake | None = None  # there is one from the admission on
+        self._trace: Trace | None = None  # from the first message of the handshake on
         self._place: Place | None = None  # at the door, until it is verified or gone
         connection = DoctorConnection(house.practice, clock())
         self.stream = DeviceStream(
-            connection, self._enter, self._on_events, self._on_closed, self._on_writable
+            connection,
+            self._enter,
+            self._on_events,
+            self._on_closed,
+            self._on_writable,
+            self._on_unwritable,
         )
 
     # From the stream
@@ -64,7 +72,7 @@ class Visit:
         for event in events:
             match event:
                 case Traced():
-                    self._log_step(event)
+                    self._trace_step(event)
                 case Verified():
                     self._ask_admission(event)
                 case Positioned() | Receipted() | ResendRequested() | Reported():
@@ -84,12 +92,21 @@ class Visit:
         if self._intake is not None:
             self._intake.resume()
 
+    def _on_unwritable(self) -> None:
+        """The device reads too slowly, or its connection is about to end."""
+        if self._intake is not None:
+            self._intake.pause()
+
     def _on_closed(self) -> None:
         """The connection is gone."""
         self._leave_door()
         self._house.streams.discard(self.stream)
+        if self._trace is not None:
+            self._trace.closed = True
+            self._house.feed.tell(Topic.HANDSHAKES)
         if self._intake is not None:
             self._intake.close()
+            self._house.feed.tell(Topic.PATIENTS)
             _log.info("session ended", **self._who())
         else:
             _log.debug("connection closed", **self._who())
@@ -101,6 +118,7 @@ class Visit:
         if isinstance(place, TurnedAway):
             self._house.noise.tell(place.value, host, clock().elapsed)
             self._house.ledger.count_stranger(place.name.lower())
+            self._house.tally.turned_away[place] += 1
             return False
         self._place = place
         self._house.streams.add(self.stream)
@@ -116,11 +134,14 @@ class Visit:
         self._place = None
         self._house.noise.tell(why.value, self.stream.connection.address, clock().elapsed)
         self._house.ledger.count_stranger(why.name.lower())
+        self._house.tally.turned_away[why] += 1
         self.stream.show_out()
 
     def _ask_admission(self, verified: Verified) -> None:
         self._leave_door()  # it is no stranger any more: it need not make room for one
         now, peer = clock().wall, self.stream.peer
+        if self._trace is not None:
+            self._house.traces.proved(self._trace, verified.patient_id)
         _log.info(
             "verified",
             patient=verified.patient_id,
@@ -133,6 +154,8 @@ class Visit:
             self.stream.connection.refuse(Check.NOT_PAUSED, detail, clock())  # V-064
             return
 
+        noted = self._house.logins.take(verified.patient_id, clock().elapsed)
+
         def decided(future: asyncio.Future[Admission]) -> None:
             error = None if future.cancelled() else future.exception()
             if isinstance(error, AdmissionRefused):
@@ -142,7 +165,7 @@ class Visit:
                 self._could_not_store(error)
 
         self._house.writer.submit_nowait(
-            lambda db: enrolment.admit(db, verified, now, peer),
+            lambda db: enrolment.admit(db, verified, now, peer, noted),
             lambda admission: self._admitted(verified, admission),
         ).add_done_callback(decided)
 
@@ -157,15 +180,24 @@ class Visit:
         """Called in commit order: from here on the patient is a member, whatever becomes of this connection."""
         fanout, roster = self._house.fanout, self._house.roster
         roster.put(admission.member)
+        if not admission.noted:
+            self._house.ledger.count_login(verified.patient_id)
         if admission.invitation_id is not None:
             roster.set_uses(admission.invitation_id, admission.uses_left)
         if not self.stream.open or self.stream.connection.ended:
             # The disk took longer than the handshake may; the patient is in, and its next connection is admitted at once.
+            self._house.tally.late += 1
             _log.warning("admitted after its connection had ended", patient=verified.patient_id)
         else:
+            self._house.tally.established += 1
             suite = SUITES[verified.suite].name
             session = Session(verified.patient_id, self.stream, verified.contribution, suite)
+            session.skew = verified.patient_clock - verified.doctor_clock
             self._intake = Intake(self._house, session)
+            if self._trace is not None:
+                self._trace.established = True
+                self._trace = None  # nothing more comes, and it would stay as long as the session
+            self._house.feed.tell(Topic.PATIENTS)
             replaced = fanout.add_session(session, admission.memberships)
             if replaced is not None:
                 self._replace(replaced)
@@ -188,7 +220,16 @@ class Visit:
     def _who(self) -> dict[str, str]:
         return self._intake.session.who if self._intake is not None else {"address": self.stream.peer}
 
-    def _log_step(self, step: Traced) -> None:
+    def _begin_trace(self) -> Trace:
+        if self._trace is None:
+            self._trace = self._house.traces.begin(self.stream.peer)
+            self._house.feed.tell(Topic.HANDSHAKES)
+        return self._trace
+
+    def _trace_step(self, step: Traced) -> None:
+        self._begin_trace().add(step)
+        if not _log.debugging:
+            return
         checks = " ".join(check.number for check in step.checks)
         _log.debug(
             "handshake",
@@ -203,6 +244,9 @@ class Visit:
     def _log_alert(self, alerted: Alerted) -> None:
         what = "the device ended the connection"
         if self._intake is None:
+            self._house.tally.given_up[alerted.code] += 1
+            if self._trace is not None:
+                self._trace.alerted = alerted.code
             host = self.stream.connection.address
             self._house.noise.tell(what, host, clock().elapsed, alert=alerted.code.name, **self._who())
         else:
@@ -211,6 +255,11 @@ class Visit:
     def _log_failure(self, failed: Failed) -> None:
         check, who, elapsed = failed.check, self._who(), clock().elapsed
         host = self.stream.connection.address
+        if self._intake is None:
+            self._begin_trace().fail(failed)  # the very first message may be the one that is refused
+        ended = self._house.tally.refused if self._intake is None else self._house.tally.broken
+        ended[check] += 1
+        self._house.feed.tell(Topic.EVENTS)
         if self._intake is None and check not in BLAMELESS:
             self._house.door.note_failure(host, elapsed)
         if failed.patient_id is not None:
@@ -223,7 +272,7 @@ class Visit:
         }
         if failed.clocks is not None:  # two clocks in milliseconds are hard to compare by eye
             line["skew_s"] = (failed.clocks[0] - failed.clocks[1]) / 1000
-        if "patient" not in who or not self._house.entries.spend(self._budget_of(who["patient"]), elapsed):
+        if "patient" not in who or not self._house.entries.take(self._budget_of(who["patient"]), elapsed):
             # Anybody can knock, and a revoked device can do so without end; only what a proven patient did is worth an entry
             # that stays, and a line of its own.
             self._house.noise.tell("refused", host, elapsed, **line)

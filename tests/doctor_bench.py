@@ -393,7 +393,7 @@ class Doctor:
             session = self.fanout.sessions.get(device.patient_id)
             return session is not None and all(
                 (at := session.attachments.get(streams.of_group(name))) is not None
-                and at.cursor is not None
+                and at.attached
                 and at.held_epoch == self.fanout.groups[name].epoch_number == device.epoch(name)
                 for name in groups or ("everyone",)
             )
@@ -465,6 +465,12 @@ class Doctor:
         for _ in range(3):
             await self.writer.submit(lambda db: None)
 
+    async def a_millisecond_over(self) -> None:
+        """Wait until what was given the shortest life has expired."""
+        until = clock().wall + 2
+        while clock().wall < until:
+            await self.settled()
+
 
 def settings_for(directory: Path, **changes: Any) -> DoctorSettings:
     """Settings for a doctor below a directory, on a free port."""
@@ -473,6 +479,7 @@ def settings_for(directory: Path, **changes: Any) -> DoctorSettings:
         "state_dir": str(directory / "state"),
         "audit_dir": str(directory / "audit"),
         "half_open_limit": 512,
+        "console_port": None,
     }
     return DoctorSettings(**{**values, **changes})
 

@@ -93,7 +93,7 @@ class Visit:
     def broadcast(self, frame: bytes) -> None:
         """Send a finished frame."""
         self.stream.flush()
-        self.stream.write(frame)
+        self.stream.shared_write(frame)
 
     def _take(self, events: list[Event]) -> None:
         for event in events:

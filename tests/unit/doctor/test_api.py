@@ -33,10 +33,21 @@ ROUTES = {
     "/v1/patients/{patient}/revoke": {"post"},
     "/v1/patients/{patient}/retire": {"post"},
     "/v1/patients/{patient}/reports": {"get", "delete"},
+    "/v1/patients/{patient}/thresholds": {"get", "post"},
+    "/v1/alerts": {"get"},
+    "/v1/alerts/{alert}/acknowledge": {"post"},
     "/v1/groups": {"get", "post"},
     "/v1/groups/{group}/members": {"post"},
     "/v1/groups/{group}/members/{patient}": {"delete"},
     "/v1/audit/verify": {"get"},
+    "/v1/console": {"get"},
+    "/v1/operators": {"get", "post"},
+    "/v1/operators/{operator}": {"delete"},
+    "/v1/operators/{operator}/password": {"post"},
+    "/metrics": {"get"},
+    "/fhir/Observation": {"get"},
+    "/fhir/Communication": {"get"},
+    "/fhir/AuditEvent": {"get"},
     "/healthz": {"get"},
     "/readyz": {"get"},
 }
@@ -79,16 +90,16 @@ async def test_every_route_needs_the_token_but_the_two_health_checks(tmp_path: P
     async with serving(tmp_path) as it:
         for path, methods in {**ROUTES, "/schema/openapi.json": {"get"}}.items():
             for method in methods:
-                filled = path.format(message="everyone.1", patient="anna", group="ward")
+                filled = path.format(
+                    message="everyone.1", patient="anna", group="ward", operator="admin", alert=1
+                )
                 for given in ("", "Bearer wrong", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "B\xe4rer"):
                     headers = httpx.Headers({b"Authorization": given.encode("latin-1")})
                     answer = await it.http.request(method, filled, headers=headers)
                     expected = 200 if path.startswith(("/healthz", "/readyz")) else 401
                     assert answer.status_code == expected, (method, filled, given)
                     if expected == 401:
-                        assert (
-                            "token is missing or wrong; it stands beside the socket" in answer.json()["error"]
-                        )
+                        assert "token is missing or wrong; it stands beside the socket" in answer.text
         assert it.doctor.gateway.commands.list_groups()[0].name == "everyone"
 
 
@@ -105,6 +116,32 @@ async def test_the_description_lists_every_route(tmp_path: Path) -> None:
             for method, operation in methods.items():
                 names = {each["name"] for each in operation.get("parameters", [])}
                 assert ("Idempotency-Key" in names) == (method in ("post", "delete")), path
+
+
+@on_a_loop
+async def test_the_description_says_how_orders_and_questions_are_refused(tmp_path: Path) -> None:
+    """With the same form for all; a disk that takes nothing is 503, and so is a restored database that waits."""
+    async with serving(tmp_path) as it:
+        _, schema = await it.ask("GET", "/schema/openapi.json")
+
+        for path, methods in schema["paths"].items():
+            for method, operation in methods.items():
+                refusals = {
+                    status: told for status, told in operation["responses"].items() if status >= "400"
+                }
+                if path in ("/healthz", "/readyz"):
+                    assert set(refusals) == ({"503"} if path == "/readyz" else set()), path
+                    continue
+                if path.startswith("/fhir/"):
+                    assert set(refusals) == {"400", "401", "503"}, path
+                    for told in refusals.values():
+                        form = told["content"]["application/fhir+json"]["schema"]["$ref"]
+                        assert form.endswith("/OperationOutcome")
+                    continue
+                assert set(refusals) == {"400", "401", "409", "503"}, (method, path)
+                for told in refusals.values():
+                    assert told["content"]["application/json"]["schema"]["$ref"].endswith("/Problem")
+                assert "nothing of it has happened" in refusals["503"]["description"]
 
 
 @on_a_loop
@@ -470,6 +507,22 @@ async def test_the_server_answers_on_its_socket_and_stops(short_dir: Path) -> No
 
         assert (right.status_code, wrong.status_code) == (200, 401)
         assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+@on_a_loop
+async def test_thresholds_and_alerts_are_refused_in_words(tmp_path: Path) -> None:
+    """Numbers beyond all numbers, bounds that are none, alerts and patients that do not exist."""
+    async with serving(tmp_path) as it:
+        for number, expected in (("0", 400), (str(2**63), 400), ("1", 409), ("-1", 400)):
+            status, answer = await it.ask("POST", f"/v1/alerts/{number}/acknowledge", {})
+            assert (status, answer["code"]) == (expected, "request" if expected == 400 else "refused")
+        for bounds in ({"low": 2, "high": 1}, {"low": "x"}, {"low": -1}, {"mean": 1}):
+            status, answer = await it.ask("POST", "/v1/patients/anna/thresholds", {"spo2": bounds})
+            assert (status, answer["code"]) == (400, "request"), bounds
+        status, answer = await it.ask("POST", "/v1/patients/anna/thresholds", {"spo2": {"low": 85}})
+        assert (status, "no patient 'anna'" in answer["error"]) == (409, True)
+        assert await it.ask("GET", "/v1/alerts?all=true&patient=anna") == (200, [])
+        assert (await it.ask("GET", "/v1/alerts?all=perhaps"))[0] == 400
 
 
 @on_a_loop

@@ -342,25 +342,6 @@ def test_a_head_that_is_missing_or_moved_is_named(
     assert f"line {first_wrong} of the signed heads was written as line" in (verdict.reason or "")
 
 
-def test_heads_of_an_earlier_version_stand_before_those_with_a_place(
-    db: sqlite3.Connection, tmp_path: Path
-) -> None:
-    """A file of lines without a place goes on, and a line among the later ones that has none is out of place."""
-    fill(db)
-    old = heads.Head(5, db.execute("SELECT hash FROM audit WHERE sequence = 5").fetchone()[0].hex(), NOW, "")
-    label, parts = heads._signed(old)
-    old = msgspec.structs.replace(old, signature=SIGNER.sign(KEY, label, *parts).hex())
-    (tmp_path / HEADS_FILE).write_bytes(msgspec.json.encode(old) + b"\n")
-    fill(db)
-    export(db, tmp_path, old)
-
-    assert judge(db, tmp_path).first_bad is None
-    (tmp_path / HEADS_FILE).write_bytes(
-        b"".join(reversed((tmp_path / HEADS_FILE).read_bytes().splitlines(keepends=True)))
-    )
-    assert judge(db, tmp_path).first_bad is not None
-
-
 @pytest.mark.parametrize("line", [b"rubbish", b'{"sequence":1,"hash":"\xff"}'], ids=["no JSON", "no UTF-8"])
 def test_a_damaged_whole_last_line_is_no_torn_line(
     db: sqlite3.Connection, tmp_path: Path, line: bytes

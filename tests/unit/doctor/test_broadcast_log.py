@@ -90,6 +90,16 @@ def test_a_slice_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ends == [(2, 2, 10), (3, 3, 1), (4, 4, 50), (5, 5, 1)]
 
 
+def test_few_slices_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may be as long as one write: a ward of laggards, each at a place of its own, must not fill the memory."""
+    monkeypatch.setattr(broadcast_log, "SLICES_KEPT", 3)
+    log = filled(*(bytes([number]) for number in range(10)))
+
+    for position in range(10):
+        assert isinstance(log.at(position), Slice)
+        assert len(log._slices) <= 3
+
+
 def test_retention_forgets_the_oldest_and_never_renumbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Positions stay what they were; a cursor below the base has fallen behind."""
     monkeypatch.setattr(broadcast_log, "RETENTION_BYTES", 10)

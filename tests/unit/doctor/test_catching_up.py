@@ -77,7 +77,7 @@ async def test_a_step_that_fails_holds_up_nobody(tmp_path: Path, monkeypatch: py
         for device in devices:
             attachment = doctor.session(device).attachments[EVERYONE]
             attachment.written = 0
-            attachment.cursor = None
+            doctor.fanout.log_writer.detach(attachment)
             doctor.fanout.catch_up.soon(attachment)
         await BELL.until(lambda: not doctor.fanout.catch_up._due)
 

@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 
-from doctor import cli, console, service
+from doctor import cli, service, terminal
+from doctor.console.passwords import Cost, Hasher
+from doctor.operators import ConsolePlace
 from doctor.settings import DoctorSettings
 from shared.errors import StorageError, UserError
 from shared.protocol import invitations
@@ -167,6 +169,32 @@ def test_every_command_for_people(run: Terminal, doctor: Doctor) -> None:
     )
     assert "anna is revoked; new epochs began in no group." in say("revoke", "anna")
     assert re.search(r"\d+ entries and \d+ signed heads verify\.", say("audit", "verify"))
+
+
+def test_the_console_and_its_operators(run: Terminal, doctor: Doctor) -> None:
+    """Where it is and how one logs in for the first time; a password stands alone on standard output."""
+    commands = doctor.gateway.commands
+    commands.hasher = Hasher(Cost(memory=8, iterations=1))
+    code, _, err = run("console")
+    assert (code, "console_port is null" in err) == (1, True)
+    commands.console = ConsolePlace("https://127.0.0.1:8080/", "ab" * 32)
+    first = doctor.wait(commands.provide_first_operator())
+    assert first is not None
+    assert run.json("console")["first_password"] == first.password
+    _, out, _ = run("console")
+    assert "https://127.0.0.1:8080/" in out
+    assert ":".join(["AB"] * 32) in out
+    assert first.password in out
+
+    code, out, err = run("operators", "add", "bea")
+    assert (code, len(out), "shown once" in err) == (0, 24, True)
+    assert run.json("operators", "password", "admin")["name"] == "admin"
+    assert first.password not in run("console")[1]
+    assert [each["name"] for each in run.json("operators", "list")] == ["admin", "bea"]
+    assert "2 operators" in run("operators", "list")[1]
+    assert run("operators", "remove", "bea")[1] == "bea is no operator any more.\n"
+    assert run("operators", "remove", "admin")[0] == 1
+    assert run("operators", "add", "B")[0] == 1
 
 
 def test_a_message_may_be_read_from_standard_input(run: Terminal, doctor: Doctor) -> None:
@@ -423,9 +451,47 @@ def test_an_exit_without_a_number_is_a_failure(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_state_that_is_a_colour_name_is_only_coloured(capsys: pytest.CaptureFixture[str]) -> None:
     """A table shows what it is given, brackets included."""
-    console.show_table("[bold]title", ["a"], [["delivered"], ["[red]x"]])
+    terminal.show_table("[bold]title", ["a"], [["delivered"], ["[red]x"]])
 
     out = capsys.readouterr().out
     assert "[bold]title" in out
     assert "[red]x" in out
     assert LOG.lines == []
+
+
+def test_thresholds_and_alerts(run: Terminal, doctor: Doctor) -> None:
+    """For people and for programs; bounds are written LOW:HIGH."""
+    anna = enrol(run, doctor, "anna")
+    assert run.json("thresholds", "anna")["bounds"]["heart_rate"] == {"low": 40, "high": 130}
+    bounds = run.json("thresholds", "anna", "--heart-rate", "50:", "--spo2", ":")["bounds"]
+    assert (bounds["heart_rate"], bounds["spo2"]) == ({"low": 50, "high": None}, {"low": None, "high": None})
+    code, out, _ = run("thresholds", "anna", "--temperature", "35.5:38.5")
+    assert (code, "38.5" in out, "mm[Hg]" in out) == (0, True, True)
+    for wrong in ("50", "x:y", "60:50", "-1:", "nan:", "1:2:3"):
+        code, _, err = run("thresholds", "anna", "--heart-rate", wrong)
+        assert (code, "LOW:HIGH" in err) == (2, True), wrong
+    report = Report(bytes(16), ReportKind.VITALS, 1, b'{"heart_rate":45}')
+
+    async def sent() -> None:
+        assert anna.stream is not None
+        anna.stream.connection.report(report)
+        anna.stream.flush()
+        await anna.until(lambda it: ReportsReceipted((report.report_id,)) in it.events)
+
+    doctor.wait(sent())
+
+    (alert,) = run.json("alerts")
+    assert (alert["patient"], alert["measure"], alert["side"], alert["worst"]) == (
+        "anna",
+        "heart-rate",
+        "below",
+        45,
+    )
+    assert run.json("alerts", "berta") == []
+    code, out, err = run("alerts", "--all")
+    assert (code, "goes on" in out, err) == (0, True, "")
+    assert "heart rate 45 /min" in run("reports", "anna")[1]
+    code, out, err = run("acknowledge", str(alert["id"]), "--by", "[b]dr. may")
+    assert (code, f"Alert {alert['id']} of anna is acknowledged by [b]dr. may." in out) == (0, True)
+    assert run.json("alerts")[0]["acknowledged_by"] == "[b]dr. may"
+    assert run("acknowledge", str(alert["id"]))[0] == 1

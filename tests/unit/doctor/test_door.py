@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doctor.door import Allowance, Budget, DoorKeeper, Place, Queues, Replacements, TurnedAway
+from doctor.door import Allowance, DoorKeeper, Place, Queues, Replacements, TurnedAway
 
 
 class Door:
@@ -200,21 +200,13 @@ def test_each_patient_is_counted_for_itself() -> None:
     assert not any(watch.note(f"p{number % 10}", 0) for number in range(20))
 
 
-def test_a_budget_is_so_many_a_minute() -> None:
-    """However many are asked for; the next minute begins anew."""
-    budget = Budget()
-
-    assert sum(budget.spend("p1", 100_000 + number) for number in range(1000)) == Budget.LIMIT
-    assert sum(budget.spend("p1", 160_000 + number) for number in range(1000)) == Budget.LIMIT
-
-
 def test_nobody_uses_up_what_others_may_spend() -> None:
     """One revoked device that knocks without end must not keep another's entry out of the audit log."""
-    budget = Budget()
-    while budget.spend("loud", 100_000):
+    allowance = Allowance(10)
+    while allowance.take("loud", 100_000):
         pass
 
-    assert budget.spend("quiet", 100_000)
+    assert allowance.take("quiet", 100_000)
 
 
 def test_a_quarter_of_the_limit_is_a_crowd_but_never_a_few() -> None:

@@ -294,7 +294,7 @@ async def test_a_removed_member_still_gets_what_it_is_owed(tmp_path: Path) -> No
         await doctor.delivered(anna, owed.number)
 
         assert anna.bodies("ward") == [b"owed"]
-        assert doctor.session(anna).attachments[WARD].cursor is None
+        assert not doctor.session(anna).attachments[WARD].attached
         assert epochs_of(doctor, "ward") not in [
             epoch.number for epoch in anna.epochs if epoch.group == "ward"
         ]
@@ -448,7 +448,7 @@ async def test_an_expired_message_is_sent_without_its_body(tmp_path: Path) -> No
         anna.cut()
         await LOG.until("session ended", patient="anna")
         late = await doctor.broadcast("too late")
-        await doctor.settled()
+        await doctor.a_millisecond_over()
 
         await doctor.reconnect(anna)
         await doctor.delivered(anna, late.number)

@@ -85,19 +85,38 @@ async def connection() -> AsyncIterator[Client]:
         writer.close()
 
 
-@pytest.mark.parametrize(
-    "part", [b"", b"P", WHOLE[:40], WHOLE[:-1]], ids=["nothing", "a byte", "head", "body"]
-)
-def test_a_request_that_does_not_arrive_is_cut(part: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever of it has come."""
+@pytest.mark.parametrize("part", [b"P", WHOLE[:40], WHOLE[:-1]], ids=["a byte", "head", "body"])
+def test_a_request_that_does_not_arrive_whole_is_ended(part: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever of it has come; and its sender learns that nothing was carried out."""
     monkeypatch.setattr(http, "REQUEST_DEADLINE", 0.05)
 
     async def scenario() -> None:
         async with connection() as client:
             client.writer.write(part)
+            head, _, body = (await client.reader.read()).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 408 ")
+            assert f"Content-Length: {len(body)}".encode() in head
+
+    on_a_loop(scenario)()
+
+
+def test_a_connection_that_says_nothing_is_ended_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nobody to explain anything to."""
+    monkeypatch.setattr(http, "REQUEST_DEADLINE", 0.05)
+
+    async def scenario() -> None:
+        async with connection() as client:
             assert await client.cut()
 
     on_a_loop(scenario)()
+
+
+@on_a_loop
+async def test_a_request_that_came_while_the_doctor_was_held_up_is_carried_out() -> None:
+    """The deadline has passed, and the bytes had waited in the socket since before."""
+    async with connection() as client:
+        client.server._look_again()
+        assert await client.ask(WHOLE) == b"4"
 
 
 @on_a_loop

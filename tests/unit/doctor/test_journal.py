@@ -1,4 +1,4 @@
-"""The journal of revocations and used invitations: behind is completed, ahead is named, damage is named."""
+"""The journal of revocations, removals and used invitations: behind is completed, ahead is named, damage is named."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from doctor import groups
 from doctor.audit import Action
 from doctor.journal import JOURNAL_FILE, Journal, Line
 from shared.errors import StorageError
@@ -51,6 +52,22 @@ def test_revocations_and_used_invitations_are_noted_and_nothing_else(
     first = lines(tmp_path)[0]
     assert anna.invitation_id is not None
     assert (first.key, first.invitation) == (anna.public_key.hex(), anna.invitation_id.hex())
+
+
+def test_who_was_removed_from_a_group_or_added_is_noted_with_the_group(
+    books: Books, tmp_path: Path, journal: Journal
+) -> None:
+    """An addition as well: it takes a removal back."""
+    books.enrol("anna")
+    groups.create(books.db, "ward", books.later(), "operator")
+    groups.add(books.db, "ward", "anna", books.later(), "operator")
+    groups.remove(books.db, "ward", "anna", books.later(), "operator")
+
+    assert journal.compare(books.db) == []
+
+    noted = [(line.action, line.subject, line.group) for line in lines(tmp_path)]
+    assert noted[1:] == [("member-added", "anna", "ward"), ("member-removed", "anna", "ward")]
+    assert lines(tmp_path)[2].key == lines(tmp_path)[0].key
 
 
 def test_what_was_committed_since_is_written_once(books: Books, tmp_path: Path, journal: Journal) -> None:

@@ -76,6 +76,7 @@ async def test_who_is_away_gets_its_private_messages_on_coming_back(tmp_path: Pa
         late = await doctor.send("anna", "too late", hours=INSTANT)
         last = await doctor.send("anna", "last")
         assert doctor.states(first.id) == {"anna": "queued"}
+        await doctor.a_millisecond_over()
 
         await doctor.reconnect(anna)
         await doctor.delivered(anna, last.number)

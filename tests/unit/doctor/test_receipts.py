@@ -140,6 +140,34 @@ def test_a_retired_patient_that_came_back_does_not_receipt_what_it_missed(books:
     assert books.states(later) == {"anna": "delivered"}
 
 
+def test_receipts_that_are_booked_together_are_judged_one_by_one(ward: Books) -> None:
+    """In one transaction and one entry: what says something new counts, whoever else is late, gone or unknown, in each stream."""
+    groups.create(ward.db, "ward-a", ward.now, "operator")
+    ward.enrol("carl", "ward-a")
+    first = ward.accept()
+    ward.depart("bert", Standing.RETIRED)
+    second, local = ward.accept(), ward.accept(group="ward-a")
+    ward.acknowledge("carl", second.number)
+
+    receipts.commit(
+        ward.db,
+        [
+            Acknowledgement(EVERYONE, "anna", second.number, ()),
+            Acknowledgement(EVERYONE, "bert", second.number, ()),
+            Acknowledgement(EVERYONE, "carl", first.number, ()),
+            Acknowledgement(EVERYONE, "nobody", second.number, ()),
+            Acknowledgement(local.stream, "carl", local.number, ()),
+        ],
+        ward.now,
+    )
+
+    assert ward.states(first) == {"anna": "delivered", "bert": "retired", "carl": "delivered"}
+    assert ward.states(second) == {"anna": "delivered", "carl": "delivered"}
+    assert ward.states(local) == {"carl": "delivered"}
+    (detail,) = ward.db.execute("SELECT detail FROM audit ORDER BY sequence DESC LIMIT 1").fetchone()
+    assert detail == f"{second.message_id}: anna; {local.message_id}: carl"
+
+
 def test_a_removed_patient_receipts_what_it_was_owed(ward: Books) -> None:
     """And no further than its membership went, also where it came back."""
     groups.create(ward.db, "ward", ward.now, "operator")
@@ -238,9 +266,9 @@ def test_a_bug_in_a_commit_is_not_taken_for_the_disk(tmp_path: Path) -> None:
 
             loop.set_exception_handler(keep)
             collected = Receipts(doctor.writer, lambda _: None)
-            collected.record(Acknowledgement(EVERYONE, "anna", 2**70, ()))
+            collected.record(Acknowledgement(EVERYONE, "\ud800", 1, ()))
             await BELL.until(lambda: troubles)
-            assert isinstance(troubles[0], OverflowError)
+            assert isinstance(troubles[0], UnicodeEncodeError)
 
     on_a_loop(scenario)()
 

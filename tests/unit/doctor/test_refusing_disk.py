@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from doctor import gateway as gateway_module
-from doctor import heads, keyring
+from doctor import heads, keyring, witness
 from doctor.answers import BroadcastAnswer, BroadcastOrder, InviteOrder, MessageOrder, Origin
 from doctor.audit import Action
 from doctor.heads import HEADS_FILE
@@ -187,7 +186,7 @@ async def test_a_heads_file_that_cannot_be_written_is_written_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The timer goes on; the next head covers everything before."""
-    monkeypatch.setattr(gateway_module, "HEAD_INTERVAL", 0.01)
+    monkeypatch.setattr(witness, "INTERVAL", 0.01)
     audit_dir = tmp_path / "audit"
     async with running(tmp_path) as doctor:
         await LOG.until("audit head exported")

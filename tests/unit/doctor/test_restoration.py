@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from doctor import answers, heads, restoration
+from doctor import answers, groups, heads, restoration
 from doctor.answers import BroadcastOrder, GroupOrder, InviteOrder, MessageOrder, Origin
 from doctor.audit import Action
 from doctor.heads import HEADS_FILE
@@ -67,7 +67,7 @@ class Story:
             await doctor.delivered(self.devices["bert"], lost.number)
             self.lost = lost.number
             await doctor.gateway.commands.revoke("eve", ME)
-            doctor.gateway._export_head()
+            doctor.gateway.witness.sign()
         put_back(self.directory, self.copy)
 
 
@@ -163,7 +163,7 @@ async def test_a_device_that_is_ahead_of_the_restored_database_is_not_thrown_out
             await doctor.delivered(anna, lost.number)
         private = await commands.send("anna", MessageOrder("lost to anna"), ME)
         await doctor.delivered(anna, private.number)
-        doctor.gateway._export_head()
+        doctor.gateway.witness.sign()
     put_back(tmp_path, copy)
 
     async with running(tmp_path) as doctor:
@@ -290,6 +290,70 @@ async def test_who_was_revoked_stays_revoked_however_often_the_old_copy_comes_ba
         async with running(tmp_path) as doctor:
             assert doctor.gateway.ready
         put_back(tmp_path, story.copy)
+
+
+async def wards(directory: Path) -> dict[str, Device]:
+    """Anna and eve, and two wards that both are in."""
+    async with running(directory) as doctor:
+        devices = {name: await doctor.device(name) for name in ("anna", "eve")}
+        for ward in ("ward-a", "ward-b"):
+            await doctor.gateway.commands.create_group(ward, ME)
+            for name in devices:
+                await doctor.gateway.commands.add_member(ward, name, ME)
+    return devices
+
+
+def members(doctor: Doctor) -> dict[str, tuple[str, ...]]:
+    """Who is in which ward."""
+    rows = groups.list_groups(doctor.reader)
+    return {row.name: row.members for row in rows if row.name != groups.EVERYONE}
+
+
+@on_a_loop
+async def test_who_was_removed_from_a_group_stays_out_of_it_however_often_the_old_copy_comes_back(
+    tmp_path: Path,
+) -> None:
+    """And reads nothing that the group is told from then on; the operator sees it before the word."""
+    devices = await wards(tmp_path)
+    copy_database(tmp_path, copy := tmp_path / "copy.db")
+    async with running(tmp_path) as doctor:
+        await doctor.gateway.commands.remove_member("ward-a", "eve", ME)
+    for _ in range(3):
+        put_back(tmp_path, copy)
+        async with running(tmp_path) as doctor:
+            waiting = doctor.gateway.commands.restore_state()
+            assert [(each.group, each.patient) for each in waiting.removed] == [("ward-a", "eve")]
+            assert members(doctor) == {"ward-a": ("anna",), "ward-b": ("anna", "eve")}
+            await confirm(doctor)
+            for device in devices.values():
+                await doctor.reconnect(device)
+            told = await doctor.broadcast("to the ward", group="ward-a")
+            both = await doctor.broadcast("to both", group="ward-b")
+            await doctor.delivered(devices["anna"], told.number)
+            await doctor.delivered(devices["eve"], both.number)
+            assert devices["eve"].bodies("ward-a") == []
+            assert set(doctor.states(told.id)) == {"anna"}
+
+
+@on_a_loop
+async def test_a_removal_that_was_taken_back_is_not_done_again(tmp_path: Path) -> None:
+    """Also where it was taken back on the restored database: the last word on a member of a group counts."""
+    await wards(tmp_path)
+    copy_database(tmp_path, copy := tmp_path / "copy.db")
+    async with running(tmp_path) as doctor:
+        for name in ("anna", "eve"):
+            await doctor.gateway.commands.remove_member("ward-a", name, ME)
+        await doctor.gateway.commands.add_member("ward-a", "anna", ME)
+    put_back(tmp_path, copy)
+    async with running(tmp_path) as doctor:
+        assert members(doctor)["ward-a"] == ("anna",)
+        await confirm(doctor)
+        await doctor.gateway.commands.add_member("ward-a", "eve", ME)
+    put_back(tmp_path, copy)
+
+    async with running(tmp_path) as doctor:
+        assert doctor.gateway.commands.restore_state().removed == []
+        assert members(doctor)["ward-a"] == ("anna", "eve")
 
 
 @on_a_loop
@@ -466,10 +530,10 @@ async def test_a_confirmation_that_cannot_be_signed_at_once_stands_and_is_signed
         assert (await confirm(doctor)).confirmed
         assert LOG.find("confirmation not signed yet")
         with pytest.raises(StorageError):
-            doctor.gateway._export_head()
+            doctor.gateway.witness.sign()
         path.rmdir()
         aside.rename(path)
-        doctor.gateway._export_head()
+        doctor.gateway.witness.sign()
         assert not doctor.gateway._stores.restoration.line_due
     verdict = verify_audit(tmp_path)
     assert (verdict.first_bad, len(verdict.events)) == (None, 1)

@@ -11,11 +11,13 @@ import pytest
 from doctor import retention
 from doctor.audit import Action
 from doctor.enrolment import HOUR
-from doctor.retention import BATCH, Retention, erase_bodies
+from doctor.reports import Reports
+from doctor.retention import BATCH, Retention, erase_bodies, erase_reports
 from shared.errors import StorageError
 from shared.net.stream import clock
 from shared.storage.sqlite import open_reader
-from tests.doctor_bench import LOG, Books, Doctor, on_a_loop, running, verify_audit
+from shared.wire.messages import Report, ReportKind
+from tests.doctor_bench import BELL, LOG, Books, Doctor, on_a_loop, running, verify_audit
 from tests.protocol_bench import DAY
 
 BODY = "0123456789abcdef" * 1000  # several pages, so that it overflows its own
@@ -156,3 +158,48 @@ def test_what_is_to_be_erased_is_found_by_an_index(db: sqlite3.Connection) -> No
     ).fetchall()
 
     assert "messages_with_body" in plan[0][3]
+
+
+def stored(books: Books, patient_id: str, *received: int) -> Reports:
+    """Reports of a patient, one received at each of these times."""
+    reports = Reports(books.sealer, 100)
+    for number, moment in enumerate(received):
+        report = Report(bytes([number]) * 16, ReportKind.REPLY, 0, f"{number}".encode())
+        assert reports.store(books.db, patient_id, report, moment)
+    return reports
+
+
+def test_reports_are_erased_by_age_whoever_sent_them(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In batches; what is younger stays, and the audit log says how many went."""
+    monkeypatch.setattr(retention, "BATCH", 2)
+    for name in ("anna", "bert"):
+        books.enrol(name)
+        reports = stored(books, name, 10, 20, 30)
+
+    erased = [erase_reports(books.db, tuple(ReportKind), 25, 99) for _ in range(3)]
+
+    assert erased == [2, 2, 0]
+    for name in ("anna", "bert"):
+        assert [report.received for report in reports.of_patient(books.db, name, 10)] == [30]
+    entries = books.db.execute("SELECT object, detail FROM audit WHERE action = 'reports-forgotten'")
+    assert entries.fetchall() == [("reports", "2 received before 25")] * 2
+
+
+@on_a_loop
+async def test_reports_have_no_age_limit_unless_one_is_set(tmp_path: Path) -> None:
+    """What was acknowledged is the doctor's alone to erase; with a limit, no byte of it is left."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        assert anna.stream is not None
+        anna.stream.connection.report(Report(b"r" * 16, ReportKind.REPLY, 0, BODY.encode()))
+        anna.stream.flush()
+        await BELL.until(lambda: doctor.gateway.commands.reports("anna"), "the report")
+        (sealed,) = doctor.reader.execute("SELECT body FROM reports").fetchone()
+        database, later = tmp_path / "state" / "doctor.db", clock().wall + 48 * HOUR
+
+        assert await Retention(doctor.writer, database, HOUR).apply(later) == 0
+        assert sealed[:64] in on_disk(tmp_path)
+        assert await Retention(doctor.writer, database, HOUR, 24 * HOUR).apply(later) == 1
+
+        assert doctor.gateway.commands.reports("anna") == []
+        assert sealed[:64] not in on_disk(tmp_path)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from doctor import gateway as gateway_module
 from doctor import service
 from doctor.answers import GroupAnswer
 from doctor.client import Client
-from doctor.settings import SOCKET_NAME, api_directory
+from doctor.settings import SOCKET_NAME, api_directory, console_directory
 from shared.errors import UserError
 from tests.doctor_bench import LOG, on_a_loop, settings_for, verify_audit
 
@@ -80,3 +82,29 @@ async def test_a_doctor_whose_timers_have_died_ends(short_dir: Path, monkeypatch
 
     with pytest.raises(ZeroDivisionError):
         await service.serve(settings_for(short_dir))
+
+
+def test_the_first_start_says_how_to_log_in_to_a_terminal_alone(
+    short_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A log gets no password; the console answers while the doctor serves, and a second start says nothing of the kind."""
+    shown = []
+    for terminal in (False, True, True):
+        directory = short_dir / str(terminal)
+
+        async def scenario(terminal: bool = terminal, directory: Path = directory) -> None:
+            LOG.lines.clear()
+            monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+            serving = asyncio.create_task(service.serve(settings_for(directory, console_port=0)))
+            line = await LOG.until("console ready")
+            async with httpx.AsyncClient() as http:
+                assert (await http.get(f"{line['url']}login")).status_code == 200
+            os.kill(os.getpid(), signal.SIGTERM)
+            await serving
+
+        on_a_loop(scenario)()
+        shown.append(capsys.readouterr().err)
+    first = (console_directory(settings_for(short_dir / "True").state_dir) / "first-password").read_text()
+    assert [first in text for text in shown] == [False, True, False]
+    assert shown[0] == ""
+    assert not any(first in str(line) for line in LOG.lines)

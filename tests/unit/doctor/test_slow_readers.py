@@ -50,7 +50,7 @@ async def test_the_kernel_keeps_little_for_who_reads_nothing(tmp_path: Path) -> 
     """It would take megabytes for each, which no count of ours sees, and hide for as long that nothing is read."""
     async with running(tmp_path) as doctor:
         anna = await deaf(doctor, private=False)
-        assert doctor.session(anna).stream.drained < 8 * UNSENT_BYTES
+        assert doctor.session(anna).drained < 8 * UNSENT_BYTES
         anna.cut()
 
 
@@ -97,10 +97,10 @@ async def test_who_takes_a_little_now_and_then_stays(tmp_path: Path) -> None:
         assert anna.stream is not None
         assert anna.stream._transport is not None
         slow_readers.cut(doctor.fanout, later(0), PATIENCE)
-        before = session.stream.drained
+        before = session.drained
 
         anna.stream._transport.resume_reading()
-        await anna.until(lambda _: session.stream.drained > before, "some progress")
+        await anna.until(lambda _: session.drained > before, "some progress")
         slow_readers.cut(doctor.fanout, later(PATIENCE * 2), PATIENCE)
         await anna.until(lambda _: not session.stream.buffered, "an empty buffer")
         slow_readers.cut(doctor.fanout, later(PATIENCE * 4), PATIENCE)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import secrets
 import sqlite3
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from doctor import door, noise
+from doctor import door, house, noise
 from doctor.audit import Action
 from doctor.visits import Visit
 from shared.crypto.suites import DEFAULT_SUITE, SUITES
@@ -164,7 +166,7 @@ async def test_a_revoked_device_that_knocks_without_end_fills_no_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each knock is a line in the log, which rotates; the audit log, which stays, has so many entries a minute."""
-    monkeypatch.setattr(door.Budget, "LIMIT", 2)
+    monkeypatch.setattr(house, "REFUSALS", 2)
     async with running(tmp_path) as doctor:
         eve = await doctor.device("eve")
         await doctor.gateway.commands.revoke("eve", ME)
@@ -183,7 +185,7 @@ async def test_an_invitation_that_is_used_up_fills_no_disk_under_ever_new_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who was revoked still knows the secret it came by, and makes up a name and a key for each knock: they share one budget."""
-    monkeypatch.setattr(door.Budget, "LIMIT", 2)
+    monkeypatch.setattr(house, "REFUSALS", 2)
     async with running(tmp_path) as doctor:
         eve = await doctor.device("eve")
         await doctor.gateway.commands.revoke("eve", ME)
@@ -195,6 +197,30 @@ async def test_an_invitation_that_is_used_up_fills_no_disk_under_ever_new_names(
 
         assert len(LOG.find("refused", check="V-041")) == 5
         assert len(doctor.audited(Action.REFUSED)) == 2
+
+
+@on_a_loop
+async def test_a_device_that_comes_and_goes_without_end_is_served_and_fills_no_disk(tmp_path: Path) -> None:
+    """Its key is good, so nothing is refused; what is beyond the allowance is counted, and told by its number."""
+    async with running(tmp_path, logins_per_minute=2) as doctor:
+        anna = await doctor.device("anna")
+        for _ in range(5):
+            doctor.session(anna).stream.abort()
+            await BELL.until(lambda: "anna" not in doctor.fanout.sessions)
+            await doctor.connect(anna)
+            await doctor.attached(anna)
+        await doctor.gateway.commands.retire("anna", ME)
+        await anna.gone()
+        await doctor.connect(anna)
+        await doctor.attached(anna)
+        doctor.house.ledger.sum_up()
+        await doctor.settled()
+
+        assert len(doctor.audited(Action.ENROLLED)) == 1
+        assert (
+            len(doctor.audited(Action.ADMITTED)) == 2
+        )  # the second of its two, and the one that ended its retirement
+        assert doctor.audited(Action.ADMITTED_MORE) == [("patients", "anna:4")]
 
 
 @on_a_loop
@@ -219,7 +245,7 @@ async def test_an_expired_invitation_is_refused_by_name(tmp_path: Path) -> None:
     async with running(tmp_path) as doctor:
         device = Device(await doctor.invite("anna", hours=1e-9))
         assert 0 < device.invitation.expires <= clock().wall + 1
-        await doctor.settled()  # takes longer than the millisecond that it lasts
+        await doctor.a_millisecond_over()
         await doctor.connect(device)
         await device.gone()
 
@@ -309,6 +335,27 @@ def test_a_bug_in_an_admission_cuts_the_device_and_is_not_hidden(tmp_path: Path)
 
 
 # Replacement
+
+
+@on_a_loop
+async def test_a_visit_that_is_over_is_freed_at_once(tmp_path: Path) -> None:
+    """The collector comes seldom: what a ward leaves behind that comes and goes must not wait for it."""
+    async with running(tmp_path) as doctor:
+        device = Device(await doctor.invite("anna"))
+        await doctor.connect(device)
+        await doctor.attached(device)
+        left = weakref.ref(doctor.session(device).stream)
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            doctor.session(device).stream.abort()
+            await LOG.until("session ended")
+            for _ in range(10):
+                await asyncio.sleep(0)  # what is under way in the loop holds it for some turns
+            assert left() is None
+        finally:
+            if collecting:
+                gc.enable()
 
 
 @on_a_loop

@@ -1,0 +1,1 @@
+"""The pages, one module each: what is asked of the doctor, and which template shows it."""

@@ -1,0 +1,166 @@
+"""The console's TCP listener: where it may listen, and its certificate.
+
+Law: plain HTTP is for loopback alone. Anywhere else there is a certificate, or nothing is bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import uvicorn
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from doctor.api_server import ApiServer
+from doctor.console import certificates
+from doctor.console.app import create_app
+from doctor.console.connection import ANSWERED, ConsoleConnection
+from doctor.console.desk import Console
+from doctor.gateway import Gateway
+from doctor.settings import DoctorSettings
+from doctor.wildcards import is_everywhere
+from shared.errors import StorageError, UserError
+from shared.logs import get_logger
+from shared.storage.keyfile import require_private_file
+
+TLS_HANDSHAKE = 5.0  # seconds
+
+_log = get_logger("console")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The console's certificate: as the listener uses it, the names in it, and its SHA-256 in hexadecimal digits."""
+
+    context: ssl.SSLContext
+    names: tuple[str, ...]
+    fingerprint: str
+
+
+class ConsoleServer(ApiServer):
+    """Listens on a socket that is bound already. `address`: where people find it."""
+
+    def __init__(
+        self, config: uvicorn.Config, bound: socket.socket, identity: Identity | None, address: str
+    ) -> None:
+        super().__init__(config)
+        self.address = address
+        self.fingerprint = identity.fingerprint if identity else None
+        self._bound = bound
+        self._context = identity.context if identity else None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen: as uvicorn does, but with a short time for TLS handshakes, which nobody else limits."""
+        protocol = partial(ConsoleConnection, self.config, self.server_state, {})
+        timeout = TLS_HANDSHAKE if self._context else None
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                protocol, sock=self._bound, ssl=self._context, ssl_handshake_timeout=timeout
+            )
+        ]
+        self.started = True
+        _log.info("console ready", url=self.address)
+
+
+def create_console(gateway: Gateway, settings: DoctorSettings) -> ConsoleServer | None:
+    """The console's server, bound; None where none is wanted.
+
+    Raises:
+        UserError: it may not listen there, the port is taken, or certificate and key are of no use; says what to do.
+    """
+    if settings.console_port is None:
+        return None
+    if is_everywhere(settings.console_host):
+        raise UserError(
+            f"console_host {settings.console_host} would be on the devices' network too, and the console never is. Name this"
+            " machine's address on the network that people use, or 127.0.0.1."
+        )
+    identity = _identity(settings)
+    if identity is None and not _is_loopback(settings.console_host):
+        raise UserError(
+            f"console_host {settings.console_host} is not this machine alone, and the console speaks plain HTTP on loopback"
+            " only. Set console_certificate and console_key, or console_host: 127.0.0.1."
+        )
+    bound = _bind(settings.console_host, settings.console_port)
+    console = Console(gateway.commands, gateway.house, settings.doctor_id, identity is not None)
+    names = identity.names if identity else (_in_address(settings.console_host),)
+    config = uvicorn.Config(
+        create_app(console, names),
+        http=ConsoleConnection,
+        ws="none",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=ANSWERED,
+        timeout_graceful_shutdown=2,
+    )
+    address = _address(settings.console_host, bound.getsockname()[1], identity)
+    return ConsoleServer(config, bound, identity, address)
+
+
+def _identity(settings: DoctorSettings) -> Identity | None:
+    certificate, key = settings.console_certificate, settings.console_key
+    if certificate == certificates.SELF_SIGNED:
+        certificate, key = map(str, certificates.self_signed(settings.state_dir))
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise UserError("console_certificate and console_key belong together: set both or neither.")
+    try:
+        require_private_file(Path(key))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(certificate, key)
+        leaf = x509.load_pem_x509_certificates(Path(certificate).read_bytes())[0]
+    except (OSError, ValueError, StorageError) as error:
+        raise UserError(
+            f"console_certificate {certificate} and console_key {key} are of no use: {error}. They are PEM files, the"
+            " certificate with its chain, and the key that belongs to it."
+        ) from error
+    return Identity(context, certificates.names(leaf), leaf.fingerprint(SHA256()).hex())
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        bound = socket.socket(found[0], socket.SOCK_STREAM)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(found[4])
+        except OSError:
+            bound.close()
+            raise
+    except OSError as error:
+        raise UserError(
+            f"The console's port {host}:{port} cannot be taken ({error.strerror}). Set console_port to a free one, 0 for any,"
+            " or null for no console."
+        ) from error
+    return bound
+
+
+def _address(host: str, port: int, identity: Identity | None) -> str:
+    """Where people find it: under a name that is in the certificate, if there is one."""
+    named = [name for name in identity.names if name != "localhost" and "*" not in name] if identity else []
+    name = named[0] if named else _in_address(host)
+    return f"{'https' if identity else 'http'}://{name}:{port}/"
+
+
+def _in_address(host: str) -> str:
+    """A host as it stands in an address."""
+    return f"[{host}]" if ":" in host else host.lower()

@@ -1,0 +1,110 @@
+"""The TCP port on which Prometheus reads `/metrics`, where one is wanted.
+
+Law: it has no token and speaks plain HTTP, so it is for loopback, or for a network that monitoring has to itself. It is never on the
+devices' network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from functools import partial
+
+import uvicorn
+from litestar import Litestar
+from litestar.di import Provide
+
+from doctor import refusals
+from doctor.api import show_metrics
+from doctor.api_server import ApiServer
+from doctor.gateway import Gateway
+from doctor.http import ApiConnection
+from doctor.metrics import Metrics
+from doctor.settings import LOOPBACK, DoctorSettings
+from doctor.wildcards import is_everywhere
+from shared.errors import UserError
+from shared.logs import get_logger
+
+CONNECTIONS = 16  # at once; one more is told to come later
+
+_log = get_logger("metrics")
+
+
+class MetricsServer(ApiServer):
+    """Listens on a socket that is bound already. `port`: the one in use."""
+
+    def __init__(self, config: uvicorn.Config, bound: socket.socket) -> None:
+        super().__init__(config)
+        self.port: int = bound.getsockname()[1]
+        self._bound = bound
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        protocol = partial(ApiConnection, self.config, self.server_state, {})
+        self.servers = [await asyncio.get_running_loop().create_server(protocol, sock=self._bound)]
+        self.started = True
+        _log.info("metrics ready", host=self._bound.getsockname()[0], port=self.port)
+
+
+def create_metrics(gateway: Gateway, settings: DoctorSettings) -> MetricsServer | None:
+    """The server, bound; None where none is wanted.
+
+    Raises:
+        UserError: it may not listen there, or the port is taken; says what to do.
+    """
+    if settings.metrics_port is None:
+        return None
+    require_off_the_devices_network(settings)
+    bound = _bind(settings.metrics_host, settings.metrics_port)
+    config = uvicorn.Config(
+        _create_app(gateway),
+        http=ApiConnection,
+        ws="none",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=2,
+    )
+    return MetricsServer(config, bound)
+
+
+def require_off_the_devices_network(settings: DoctorSettings) -> None:
+    """Refuse an address on which devices are served too.
+
+    Raises:
+        UserError: says what to set instead.
+    """
+    host = settings.metrics_host
+    shared = host == settings.listen_host and host not in LOOPBACK
+    if is_everywhere(host) or shared:
+        raise UserError(
+            f"metrics_host {host} would be on the devices' network too, and the metrics never are. Name this machine's address on"
+            " the network of the monitoring, or 127.0.0.1."
+        )
+
+
+def _create_app(gateway: Gateway) -> Litestar:
+    metrics = Metrics(gateway)
+    return Litestar(
+        route_handlers=[show_metrics],
+        dependencies={"metrics": Provide(lambda: metrics, sync_to_thread=False)},
+        exception_handlers=refusals.HANDLERS,
+        openapi_config=None,
+        debug=False,
+        logging_config=None,
+    )
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server((host, port), family=found[0])
+    except OSError as error:
+        raise UserError(
+            f"The metrics' port {host}:{port} cannot be taken ({error.strerror}). Set metrics_port to a free one, 0 for any,"
+            " or null for none."
+        ) from error
