@@ -15,6 +15,9 @@ import pytest
 # Containers are removed by the fixture below. Testcontainers' own reaper is an image that would have to be pulled.
 os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
 
+# Whoever runs the tests may have a doctor of their own up: its console keeps its port.
+os.environ["CONSOLE_PORT"] = "0"
+
 from tests.integration import engine
 from tests.integration.deployment import Deployment
 

@@ -7,11 +7,13 @@ condition, up to a limit, and the error then shows how things stand.
 from __future__ import annotations
 
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -24,6 +26,7 @@ from doctor.answers import (
     InvitationAnswer,
     PatientAnswer,
     ReceiptAnswer,
+    RestoreAnswer,
 )
 from tests.integration.engine import IMAGES, ROOT, CommandFailed, Container, run
 
@@ -175,9 +178,9 @@ class Deployment:
         found = msgspec.json.decode(self.order("groups", "list"), type=list[GroupAnswer])
         return next(group for group in found if group.name == "everyone")
 
-    def broadcast(self, text: str) -> BroadcastAnswer:
-        """Send a text to everyone."""
-        return msgspec.json.decode(self.order("broadcast", text), type=BroadcastAnswer)
+    def broadcast(self, text: str, *options: str) -> BroadcastAnswer:
+        """Send a text to everyone, or to whom the options name."""
+        return msgspec.json.decode(self.order("broadcast", text, *options), type=BroadcastAnswer)
 
     def receipts(self, message: BroadcastAnswer) -> dict[str, str]:
         """What became of a broadcast, by recipient."""
@@ -191,6 +194,25 @@ class Deployment:
     def invite(self, *arguments: str) -> InvitationAnswer:
         """Make an invitation."""
         return msgspec.json.decode(self.order("invite", *arguments), type=InvitationAnswer)
+
+    def back_up(self, file: Path) -> None:
+        """Write a backup to a file of the host, as the guide says."""
+        self._through_a_shell("exec", "-T", "doctor", "telemed-doctor", "backup", "-", redirect=f"> {file}")
+
+    def restore(self, file: Path) -> None:
+        """Stop the doctor, put a backup in place and start it again; it waits for `confirm_restore`."""
+        self.compose("stop", "doctor")
+        self._through_a_shell(
+            "run", "--rm", "-T", "--no-deps", "doctor", "restore", "-", redirect=f"< {file}"
+        )
+        self.compose("start", "doctor")
+
+    def confirm_restore(self) -> RestoreAnswer:
+        """Say the operator's word."""
+        return msgspec.json.decode(self.order("confirm-restore", "--yes"), type=RestoreAnswer)
+
+    def _through_a_shell(self, *arguments: str, redirect: str) -> None:
+        run("sh", "-c", f"{shlex.join([*self._compose.compose_command_property, *arguments])} {redirect}")
 
     # The patients' command line
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import socket
+import ssl
 from typing import Any
 
 import msgspec
@@ -144,14 +145,17 @@ def test_patients_cannot_write_what_the_doctor_provides_for_them(deployment: Dep
         device.execute("sh", "-c", "echo no > /var/lib/telemed/provisioning/written")
 
 
-def test_the_network_is_internal_and_nothing_is_published(deployment: Deployment) -> None:
-    """One network, that of the devices; no way in from the host."""
+def test_the_network_is_internal_and_nothing_is_published_but_the_console(deployment: Deployment) -> None:
+    """The devices have one network and no way in from the host; the doctor's console another, on this machine's loopback alone."""
     for container in deployment.containers():
         found = inspect(container)
+        own = container.name == deployment.doctor.name
+        console = {f"{deployment.project}_console"} if own else set()
 
-        assert found.network_settings.networks.keys() == {deployment.network}
-        assert not any(found.network_settings.ports.values())
-        assert not found.host_config.port_bindings
+        assert found.network_settings.networks.keys() == {deployment.network, *console}
+        assert found.host_config.port_bindings.keys() == ({"8080/tcp"} if own else set())
+        for bindings in found.network_settings.ports.values():
+            assert {binding["HostIp"] for binding in bindings or []} <= {"127.0.0.1"}
         assert not found.host_config.publish_all_ports
     assert run("docker", "network", "inspect", "--format", "{{.Internal}}", deployment.network) == "true\n"
 
@@ -257,6 +261,7 @@ while True:
     hoard.append(bytes(range(256)) * 4096 * 4)
     print(len(hoard) * 4, flush=True)
 """
+CERTIFICATE = "/var/lib/telemed/doctor/console/certificate.pem"
 CALL = """
 import socket, sys
 try:
@@ -306,6 +311,23 @@ def test_nothing_outside_can_be_reached_from_inside(deployment: Deployment) -> N
     assert {place for place, answer in answers.items() if "reached" in answer} == set()
     assert all(answer.startswith(("OSError", "TimeoutError")) for answer in answers.values())
     assert device.execute("python3", "-c", CALL, "doctor", "7700").strip() == "reached"
+
+
+def test_the_console_is_not_on_the_devices_network(deployment: Deployment) -> None:
+    """A patient reaches the doctor's device port and nothing at the console's, whatever it calls it; whoever sits at this machine does."""
+    device, doctor = deployment.devices[0], inspect(deployment.doctor).network_settings
+    address = doctor.networks[f"{deployment.project}_console"]["IPAddress"]
+    answers = [device.execute("python3", "-c", CALL, host, "8080") for host in ("doctor", "console", address)]
+
+    assert not any("reached" in answer for answer in answers)
+    bound = (doctor.ports["8080/tcp"] or [])[0]
+    context = ssl.create_default_context(cadata=deployment.doctor.execute("cat", CERTIFICATE))
+    with (
+        socket.create_connection((bound["HostIp"], int(bound["HostPort"])), timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as wrapped,
+    ):
+        wrapped.sendall(b"GET /login HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert wrapped.recv(12) == b"HTTP/1.1 200"
 
 
 def own_address() -> str:

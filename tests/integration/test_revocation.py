@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import msgspec
 
 from patient.exit_codes import ExitCode
 from tests.integration.deployment import Deployment, InboxEntry
-from tests.integration.engine import Container, run
+from tests.integration.engine import CommandFailed, Container, run
 
 RESTARTS = 5  # compose.yaml: on-failure:5
 
@@ -90,3 +91,52 @@ def test_the_invitation_that_a_revoked_patient_knew_is_void_until_there_is_a_new
     assert "V-041" in {line.check for line in deployment.journal()}
     assert known >= five
     assert invite_anew(deployment) - known
+
+
+def test_a_backup_from_before_brings_nobody_back_who_was_revoked_or_removed_since(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    """The restored doctor waits for its operator, then goes on: nothing is shown twice, and what comes reaches those who remain."""
+    five = deployment.established()
+    outcast = latest(deployment)
+    removed, *others = sorted(five - {outcast})
+    outcasts = deployment.device_of(outcast)
+    deployment.order("groups", "create", "ward")
+    for patient in (removed, *others):
+        deployment.order("groups", "add", "ward", patient)
+    deployment.back_up(tmp_path / "clinic.backup")
+    deployment.order("groups", "remove", "ward", removed)
+    deployment.order("revoke", outcast)
+    deployment.wait_for_delivery(deployment.broadcast("Heard and then forgotten by the doctor."))
+
+    deployment.restore(tmp_path / "clinic.backup")
+    refusal = deployment.wait_until("the doctor refuses by name", lambda: refused(deployment))
+    nobody = deployment.established()
+    restored = deployment.confirm_restore()
+    four = deployment.wait_for_established(4)
+    receipts = deployment.wait_for_delivery(deployment.broadcast("After the restore."))
+    ward = deployment.wait_for_delivery(deployment.broadcast("To the ward.", "--group", "ward"))
+
+    assert "confirm-restore" in refusal
+    assert nobody == set()
+    assert restored.revoked == [outcast]
+    assert [(each.group, each.patient) for each in restored.removed] == [("ward", removed)]
+    assert four == five - {outcast}
+    assert receipts == dict.fromkeys(four, "delivered")
+    assert ward == dict.fromkeys(others, "delivered")
+    for patient, texts in deployment.inboxes().items():
+        assert texts.count("Heard and then forgotten by the doctor.") == 1
+        assert texts.count("After the restore.") == 1
+        assert texts.count("To the ward.") == (patient in others)
+    assert deployment.audit_is_valid()
+    run("docker", "rm", "--force", outcasts.id)  # it tries for ever with the invitation that it has read
+    assert outcast not in invite_anew(deployment)
+
+
+def refused(deployment: Deployment) -> str:
+    """What the doctor says to an order that it does not accept; '' where it accepts it, or is not there yet."""
+    try:
+        deployment.broadcast("Too early.")
+    except CommandFailed as failed:
+        return failed.output if "Not accepted" in failed.output else ""
+    return ""
