@@ -15,18 +15,24 @@ ROW ?= all
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-FAST := -m "not integration and not slow"
+FAST := -m "not integration and not slow and not e2e"
+
+# Unit tests wait for SQLite's fsync more than for anything else: their folders are in memory where there is room. The campaign
+# and the integration tests commit to the disk. An environment that forbids bytecode would have each worker, and each doctor that
+# a test starts, compile everything anew.
+IN_MEMORY = PYTEST_DEBUG_TEMPROOT=$(shell df --output=avail /dev/shm 2>/dev/null | awk '$$1 + 0 > 1000000 { print "/dev/shm" }')
+unexport PYTHONDONTWRITEBYTECODE
 
 SCRIPTS = $(shell git ls-files --cached --others --exclude-standard | xargs awk 'FNR == 1 && /^\#!.*sh$$/ { print FILENAME }')
 export PATIENTS
 
 ##@ Run it
 .PHONY: demo
-demo: $(VENV)/.run-ready ## a doctor and PATIENTS=5 patients as local processes, step by step; SUITE=… WEATHER=rural
-	@$(BIN)/telemed-lab demo --patients $(PATIENTS) --suite $(SUITE) --weather $(WEATHER)
+demo: $(VENV)/.run-ready ## a doctor and PATIENTS=5 patients as local processes, step by step; SUITE=… WEATHER=rural; KEEP=1 leaves it running, with the console
+	@$(BIN)/telemed-lab demo --patients $(PATIENTS) --suite $(SUITE) --weather $(WEATHER) $(if $(KEEP),--keep)
 
 .PHONY: up
-up: images ## the same in containers: PATIENTS=5 of them, started and waited for; WEATHER=rural
+up: images ## the same in containers: PATIENTS=5 of them, started and waited for; WEATHER=rural; MONITORING=1 with Prometheus and a dashboard
 	@WEATHER=$(WEATHER) containers/compose up --detach --remove-orphans
 	@containers/await $(PATIENTS)
 
@@ -48,7 +54,7 @@ images: ## build the images, also where no registry can be reached
 
 ##@ Test it
 .PHONY: test
-test: check cover faults integration ## everything that can run here: check, unit tests with coverage, the fault campaign, integration
+test: check cover guard faults e2e integration ## everything that can run here: check, unit tests with coverage, guard, the fault campaign, a browser, integration
 
 .PHONY: check
 check: $(VENV)/.dev-ready ## format, lint, types, layering, shell scripts, Dockerfiles
@@ -61,12 +67,16 @@ check: $(VENV)/.dev-ready ## format, lint, types, layering, shell scripts, Docke
 
 .PHONY: unit
 unit: $(VENV)/.dev-ready ## all tests that need no container engine, in random order
-	$(BIN)/pytest $(FAST) --numprocesses=auto
+	$(IN_MEMORY) $(BIN)/pytest $(FAST) --numprocesses=auto
 
 .PHONY: integration
 integration: $(VENV)/.dev-ready ## the shipped images, driven by Compose; skipped without an engine, but not with CI=true
 	@! docker info >/dev/null 2>&1 || $(MAKE) images
 	$(BIN)/pytest -m integration
+
+.PHONY: e2e
+e2e: $(VENV)/.dev-ready ## the console in a real browser, with a doctor and patients as processes; pictures in build/screenshots; skipped without Chromium, but not with CI=true
+	$(BIN)/pytest -m e2e
 
 .PHONY: faults
 faults: $(VENV)/.dev-ready ## the fault campaign at the size of continuous integration; ROW=all, or the names of some
@@ -77,16 +87,20 @@ campaign: $(VENV)/.dev-ready ## the fault campaign at release size, hours of it;
 	$(BIN)/telemed-lab faults $(foreach row,$(ROW),--run $(row)) --size release --keep docs/campaign
 
 .PHONY: bench
-bench: $(VENV)/.dev-ready ## ours beside mosquitto, nats-server and mutual TLS, in one call; PARTS="crypto handshake fanout"
-	$(BIN)/telemed-lab bench $(PARTS)
+bench: $(VENV)/.dev-ready ## ours beside the peers, into build/bench; PARTS="crypto fanout" for some, KEEP=1 for docs/bench and README
+	$(BIN)/telemed-lab bench $(PARTS) $(if $(KEEP),--report docs/bench --readme README.md,--report build/bench)
+
+.PHONY: guard
+guard: $(VENV)/.dev-ready ## the benchmark small: fail if a ratio fell below its bound in lab/bench/bounds.yaml; with CI=true every peer must be there
+	$(BIN)/telemed-lab bench --quick --guard $(if $(filter true,$(CI)),--every-peer)
 
 .PHONY: slow
 slow: $(VENV)/.dev-ready ## the exhaustive forms of the sampled tests
-	$(BIN)/pytest -m "slow and not integration" --timeout=3600
+	$(BIN)/pytest -m "slow and not integration and not e2e" --timeout=3600
 
 .PHONY: cover
 cover: $(VENV)/.dev-ready ## branch coverage; shared/ must reach 98 %
-	$(BIN)/pytest $(FAST) --numprocesses=auto --cov --cov-report=
+	$(IN_MEMORY) $(BIN)/pytest $(FAST) --numprocesses=auto --cov --cov-report=
 	$(BIN)/coverage report --include='doctor/*,patient/*,lab/*'
 	$(BIN)/coverage report --include='shared/*' --fail-under=98
 

@@ -35,13 +35,16 @@ def demo(
         str, typer.Option(help="The text to broadcast.")
     ] = "Please take your medication at noon.",
     weather: Annotated[str, typer.Option(help=f"The network between them: {', '.join(WEATHERS)}.")] = "fair",
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave doctor, console and patients running until Ctrl-C.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on the last line.")] = False,
 ) -> None:
     """A doctor and N patients as local processes: every step of the protocol, shown and verified."""
     suite_by_name(suite)
     network = weather_named(weather)
     with tempfile.TemporaryDirectory(prefix="telemed-demo-") as directory:
-        plan = DemoPlan(patients, suite, message, Path(directory), network)
+        plan = DemoPlan(patients, suite, message, Path(directory), network, keep)
         console = Console(stderr=as_json)
         result = asyncio.run(run_demo(plan, Story(console)))
     if as_json:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
+import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from doctor.answers import (
     AuditAnswer,
     BroadcastAnswer,
     BroadcastOrder,
+    ConsoleAnswer,
     DepartureAnswer,
     GroupAnswer,
     InvitationAnswer,
@@ -35,6 +38,8 @@ from shared.storage.keyfile import write_private
 
 PATIENCE = 60.0  # seconds that any one step may take
 REVOKED_EXIT = 7
+CONSOLE_PORT = 8080
+VITALS_EVERY = 15  # seconds
 
 
 class BroadcastResult(msgspec.Struct, frozen=True):
@@ -65,13 +70,14 @@ class DemoResult(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class DemoPlan:
-    """What to run; `weather`: of the network between the patients and the doctor."""
+    """What to run; `weather`: of the network between the patients and the doctor; `keep`: and leave it running, with the console."""
 
     patients: int
     suite: str
     message: str
     directory: Path
     weather: Weather = FAIR
+    keep: bool = False
 
 
 @dataclass(slots=True)
@@ -96,7 +102,8 @@ async def run_demo(plan: DemoPlan, story: Story) -> DemoResult:
         ScenarioFailed: a step did not turn out as it must.
     """
     began = time.monotonic()
-    async with doctor_program(plan.directory, plan.suite) as doctor:
+    console_port = _free_port(CONSOLE_PORT) if plan.keep else None
+    async with doctor_program(plan.directory, plan.suite, console_port) as doctor:
         await doctor.wait_for("listen", lambda p: bool(p.find(event="api ready")), PATIENCE)
         async with _network(plan, doctor) as address:
             with Client(str(plan.directory / "doctor")) as client:
@@ -115,6 +122,8 @@ async def run_demo(plan: DemoPlan, story: Story) -> DemoResult:
                     second = await _broadcast(scene, f"After the revocation: {plan.message}", rest)
                     could_read = read_anything(scene, revoked, second)
                     _verify_audit(scene)
+                    if plan.keep:
+                        await _keep(scene)
                     await _stop(scene, rest)
     result = DemoResult(
         plan.patients,
@@ -147,7 +156,7 @@ async def _invite(scene: Scene, name: str) -> Program:
     answer = scene.client.post("/v1/invitations", InviteOrder(name), InvitationAnswer)
     path = scene.plan.directory / f"{name}.invitation"
     await asyncio.to_thread(write_private, path, answer.invitation.encode())
-    return patient_program(scene.plan.directory, name, scene.plan.suite, path, scene.address)
+    return patient_program(scene.plan.directory, name, scene.plan.suite, path, scene.address, VITALS_EVERY)
 
 
 async def _establish(scene: Scene) -> int:
@@ -258,11 +267,32 @@ def _verify_audit(scene: Scene) -> None:
     scene.story.audit(answer.entries)
 
 
+async def _keep(scene: Scene) -> None:
+    """Leave everything as it is, say where the console is and how to log in, and wait for Ctrl-C."""
+    place = scene.client.get("/v1/console", ConsoleAnswer)
+    scene.story.kept(place.address, place.first_password or "", str(scene.plan.directory / "doctor"))
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    await stopping.wait()
+
+
+def _free_port(wanted: int) -> int:
+    """The wanted port if nobody on this machine has it, else 0, for any."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            return 0
+    return wanted
+
+
 async def _stop(scene: Scene, names: list[str]) -> None:
     """Everyone ends in good order when asked to."""
     codes = await asyncio.gather(*(scene.patients[name].stop() for name in names))
     codes = [*codes, await scene.doctor.stop()]
-    if any(codes):
+    # Who was revoked at the console meanwhile has ended by that.
+    if any(codes) and not scene.plan.keep:
         raise ScenarioFailed(
             f"Not everyone ended in good order: exit codes {codes}.\n{scene.doctor.last_words()}"
         )

@@ -219,10 +219,11 @@ class Program:
         self.close()
 
 
-def doctor_program(directory: Path, suite: str) -> Program:
+def doctor_program(directory: Path, suite: str, console_port: int | None = None) -> Program:
     """A doctor on a free loopback port, whose log is JSON and tells every step of a handshake."""
     environment = {
         "TELEMED_DOCTOR_LISTEN_PORT": "0",
+        "TELEMED_DOCTOR_CONSOLE_PORT": "null" if console_port is None else str(console_port),
         "TELEMED_DOCTOR_STATE_DIR": str(directory / "doctor"),
         "TELEMED_DOCTOR_AUDIT_DIR": str(directory / "audit"),
         "TELEMED_DOCTOR_SUITES": suite,
@@ -233,14 +234,18 @@ def doctor_program(directory: Path, suite: str) -> Program:
 
 
 def patient_program(
-    directory: Path, patient_id: str, suite: str, invitation: Path, address: str = ""
+    directory: Path, patient_id: str, suite: str, invitation: Path, address: str = "", vitals_every: int = 0
 ) -> Program:
-    """A patient that enrols with an invitation file at its first start; `address`: other than the invitation has it."""
+    """A patient that enrols with an invitation file at its first start.
+
+    `address`: other than the invitation has it. `vitals_every`: so many seconds its simulated sensor reports.
+    """
     environment = {
         "TELEMED_PATIENT_STATE_DIR": str(directory / "patients"),
         "TELEMED_PATIENT_INVITATION_FILE": str(invitation),
         "TELEMED_PATIENT_SUITE": suite,
         "TELEMED_PATIENT_DOCTOR_ADDRESSES": address,
+        "TELEMED_PATIENT_VITALS_INTERVAL_S": str(vitals_every),
         "TELEMED_PATIENT_LOG_LEVEL": "warning",
     }
     return Program(patient_id, ["-m", "patient", patient_id, "--json"], environment, "stdout")

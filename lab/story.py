@@ -77,6 +77,13 @@ class Story:
         """The audit chain verifies."""
         self._print(f"\n  [green]✓[/] the audit log's {entries} entries verify")
 
+    def kept(self, address: str, password: str, state_dir: str) -> None:
+        """Everything goes on running: where the console is, and how to log in."""
+        self.chapter("Still running, until Ctrl-C")
+        self._print(f"  Console   [bold cyan]{address}[/]")
+        self._print(f"  Operator  [bold]admin[/]\n  Password  [bold]{escape(password)}[/]")
+        self._print(f"  Commands  TELEMED_DOCTOR_STATE_DIR={escape(state_dir)} telemed-doctor patients")
+
     def _print(self, text: str) -> None:
         if not self._quiet:
             self._console.print(text, highlight=False, soft_wrap=True)
