@@ -90,6 +90,13 @@ class MessageAnswer(Answer, frozen=True):
     number: int
 
 
+class ProbeAnswer(Answer, frozen=True):
+    """The device port answers as this doctor: what `telemed-doctor probe --json` prints."""
+
+    doctor: str
+    port: int
+
+
 class ReceiptAnswer(Answer, frozen=True):
     """One recipient: queued, sent, delivered, expired, revoked or retired."""
 

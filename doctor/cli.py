@@ -26,9 +26,22 @@ from doctor.answers import (
     MemberAnswer,
     MemberOrder,
     PatientAnswer,
+    ProbeAnswer,
 )
 from doctor.client import DoctorUnreachable
-from doctor.terminal import CONSOLE, AsJson, Configured, calling, part, show_answer, show_table, time_text
+from doctor.terminal import (
+    CONSOLE,
+    AsJson,
+    Configured,
+    Group,
+    Patient,
+    busy,
+    calling,
+    part,
+    show_answer,
+    show_table,
+    time_text,
+)
 from shared import core_dumps, logs
 from shared.errors import ConfigError, StorageError, TelemedError, UserError
 
@@ -89,14 +102,17 @@ def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 @app.command()
-def probe() -> None:
+def probe(as_json: AsJson = False) -> None:
     """Check that the device port answers as this doctor (the container's health check); exit 9 where it does not."""
     from doctor.probe import probe as check
 
+    settings = Configured.settings()
     try:
-        check(Configured.settings())
+        check(settings)
     except (UserError, StorageError) as error:
         raise DoctorUnreachable(str(error)) from error
+    answer = ProbeAnswer(settings.doctor_id, settings.listen_port)
+    show_answer(answer, as_json, lambda: None)  # a health check's silence is its yes
 
 
 @app.command("doctor")
@@ -170,13 +186,13 @@ for command in (messages_cli.broadcast, messages_cli.send, messages_cli.receipts
 
 
 @app.command()
-def revoke(patient: str, as_json: AsJson = False) -> None:
+def revoke(patient: Patient, as_json: AsJson = False) -> None:
     """Expel a PATIENT for good: its connection is cut and its groups have new keys when this returns."""
     _depart("revoke", patient, as_json)
 
 
 @app.command()
-def retire(patient: str, as_json: AsJson = False) -> None:
+def retire(patient: Patient, as_json: AsJson = False) -> None:
     """Remove a PATIENT that is gone; the same device may come back."""
     _depart("retire", patient, as_json)
 
@@ -210,7 +226,7 @@ def create_group(name: str, as_json: AsJson = False) -> None:
 
 
 @groups_app.command("add")
-def add_member(group: str, patient: str, as_json: AsJson = False) -> None:
+def add_member(group: Group, patient: Patient, as_json: AsJson = False) -> None:
     """Add PATIENT to GROUP: it reads what is accepted from now on."""
     with calling() as client:
         answer = client.post(f"/v1/groups/{part(group)}/members", MemberOrder(patient), MemberAnswer)
@@ -218,7 +234,7 @@ def add_member(group: str, patient: str, as_json: AsJson = False) -> None:
 
 
 @groups_app.command("remove")
-def remove_member(group: str, patient: str, as_json: AsJson = False) -> None:
+def remove_member(group: Group, patient: Patient, as_json: AsJson = False) -> None:
     """Remove PATIENT from GROUP: it reads nothing that is accepted from now on."""
     with calling() as client:
         answer = client.delete(f"/v1/groups/{part(group)}/members/{part(patient)}", MemberAnswer)
@@ -230,7 +246,7 @@ def remove_member(group: str, patient: str, as_json: AsJson = False) -> None:
 @audit_app.command("verify")
 def verify_audit(as_json: AsJson = False) -> None:
     """Recompute the audit log's hash chain and compare its signed heads; exit 1 names the first bad entry."""
-    with calling() as client:
+    with calling() as client, busy("Recomputing the chain"):
         answer = client.get("/v1/audit/verify", AuditAnswer)
     text = f"{answer.entries} entries and {answer.heads} signed heads verify."
     text += "".join(f" {event[0].upper()}{event[1:]}." for event in answer.events)

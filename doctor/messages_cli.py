@@ -17,7 +17,7 @@ from doctor.answers import (
     ReceiptAnswer,
     ReportAnswer,
 )
-from doctor.terminal import CONSOLE, AsJson, calling, part, show_answer, show_table, time_text
+from doctor.terminal import CONSOLE, AsJson, Patient, calling, part, show_answer, show_table, time_text
 from shared.wire.messages import BODY_LIMIT
 
 Body = Annotated[str, typer.Argument(help="The message; '-' reads it from standard input.")]
@@ -59,7 +59,7 @@ def broadcast(
     show_answer(answer, as_json, show)
 
 
-def send(patient: str, text: Body, expires: Expires = None, as_json: AsJson = False) -> None:
+def send(patient: Patient, text: Body, expires: Expires = None, as_json: AsJson = False) -> None:
     """Send TEXT to one PATIENT alone. When this returns, the message is on the disk."""
     order = MessageOrder(_read(text), expires)
     with calling() as client:
@@ -87,7 +87,7 @@ def receipts(
 
 
 def reports(
-    patient: str,
+    patient: Patient,
     forget: Annotated[
         float | None,
         typer.Option(

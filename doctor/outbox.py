@@ -15,13 +15,13 @@ from doctor import audit, groups, roster, streams
 from doctor.audit import Action
 from shared.crypto.signatures import SigningKey
 from shared.errors import StorageError, UserError
+from shared.message_ids import message_id
 from shared.protocol import envelopes
 from shared.protocol.envelopes import Draft
 from shared.storage.sealed import Sealer
 from shared.wire.messages import BODY_LIMIT, SignedMessage, Stream, TargetKind
 
 DAY = 24 * 3_600_000
-PRIVATE = "patient:"  # how the id of a message to one patient begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +42,6 @@ class MessageRequest:
     stream: Stream
     body: bytes
     lifetime: int
-
-
-def message_id(stream: Stream, number: int) -> str:
-    """The name under which people and programs ask for a message.
-
-    A group and a patient may have one name: a patient's messages have its kind in front. No name holds a colon.
-    """
-    name = stream.name if stream.kind is TargetKind.GROUP else str(stream)
-    return f"{name}.{number}"
-
-
-def parse_message_id(text: str) -> tuple[Stream, int]:
-    """The stream and number of a message id.
-
-    Raises:
-        UserError: it is not one.
-    """
-    stream, _, number = text.rpartition(".")
-    name = stream.removeprefix(PRIVATE)
-    if not groups.is_name(name) or not number.isdecimal() or len(number) > 18:
-        raise UserError(f"{text!r} is not a message id; `telemed-doctor broadcast` and `send` print one.")
-    return streams.of_group(name) if name == stream else streams.of_patient(name), int(number)
 
 
 class Outbox:

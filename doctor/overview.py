@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from doctor import groups, receipts, roster, streams
 from doctor.answers import PatientAnswer, ReportAnswer
 from doctor.feed import Feed
-from doctor.outbox import message_id, parse_message_id
 from doctor.questions import Questions, live_state
 from doctor.receipts import Delivery
 from shared.errors import UserError
+from shared.message_ids import message_id, parse_message_id
 from shared.net.stream import clock
 from shared.protocol.doctor_handshake import Standing
 from shared.wire.messages import Stream, TargetKind

@@ -12,11 +12,11 @@ from pathlib import Path
 from doctor import audit, groups, receipts, roster
 from doctor.answers import AuditAnswer, GroupAnswer, PatientAnswer, ReceiptAnswer, ReportAnswer
 from doctor.desk import Desk
-from doctor.outbox import parse_message_id
 from doctor.reports import StoredReport
 from doctor.roster import Patient
 from doctor.sessions import Session
 from shared.errors import StorageError
+from shared.message_ids import parse_message_id
 from shared.net.stream import clock
 from shared.protocol.doctor_handshake import Standing
 from shared.wire.messages import ReportKind

@@ -15,9 +15,9 @@ import msgspec
 
 from doctor import audit
 from doctor.audit import Action
-from doctor.outbox import message_id
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
+from shared.message_ids import message_id
 from shared.net.stream import clock
 from shared.storage.writer import Writer
 from shared.wire.messages import Stream

@@ -13,7 +13,6 @@ from typing import Annotated, BinaryIO
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from doctor.answers import (
@@ -24,11 +23,19 @@ from doctor.answers import (
     RestoreAnswer,
     RestoredAnswer,
 )
-from doctor.terminal import CONSOLE, AsJson, Configured, calling, show_answer, show_table, time_text
+from doctor.terminal import (
+    CONSOLE,
+    ERRORS,
+    AsJson,
+    Configured,
+    busy,
+    calling,
+    show_answer,
+    show_table,
+    time_text,
+)
 from shared.errors import StorageError, UserError
 from shared.storage.keyfile import sync_directory
-
-_errors = Console(stderr=True)
 
 Force = Annotated[bool, typer.Option("--force", help="Overwrite a file that exists.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask: for programs.")]
@@ -109,11 +116,11 @@ def _download(sink: BinaryIO, name: str) -> BackupAnswer:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
-    if not _errors.is_terminal:
+    if not ERRORS.is_terminal:
         yield lambda done, whole: None
         return
     columns = (TextColumn("backup"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=_errors, transient=True) as progress:
+    with Progress(*columns, console=ERRORS, transient=True) as progress:
         task = progress.add_task("backup", total=None)
         yield lambda done, whole: progress.update(task, completed=done, total=whole)
 
@@ -126,13 +133,14 @@ def restore(
 
     settings = Configured.settings()
     if file == "-":
-        answer = put_in_place(settings, sys.stdin.buffer, "standard input")
+        with busy("Checking the backup and putting it in place"):
+            answer = put_in_place(settings, sys.stdin.buffer, "standard input")
     else:
         try:
             source = open(file, "rb")  # noqa: SIM115  closed below; only opening it is guarded
         except OSError as error:
             raise UserError(f"{file} cannot be read: {error.strerror}.") from error
-        with source:
+        with source, busy("Checking the backup and putting it in place"):
             answer = put_in_place(settings, source, file)
     show_answer(answer, as_json, lambda: _show_restored(answer))
 

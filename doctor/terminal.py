@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,9 +20,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from doctor.answers import GroupAnswer, PatientAnswer
 from doctor.client import Client
 from doctor.settings import DoctorSettings
 from shared import config
+from shared.errors import TelemedError
 from shared.text import readable
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -38,6 +40,12 @@ STATE_COLOURS = {
 }
 
 CONSOLE = Console()
+ERRORS = Console(stderr=True)
+
+
+def busy(text: str) -> AbstractContextManager[object]:
+    """Show, on a terminal, that something is under way whose end nobody can tell; it is gone when it is done."""
+    return ERRORS.status(text) if ERRORS.is_terminal else nullcontext()
 
 
 class Configured:
@@ -61,6 +69,30 @@ def calling() -> Iterator[Client]:
     """A client of the configured doctor."""
     with Client(Configured.settings().state_dir) as client:
         yield client
+
+
+def _known(names: Callable[[Client], list[str]]) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        """For the shell: what the running doctor knows. Where none answers nothing is offered; the command will say why."""
+        try:
+            with calling() as client:
+                return [name for name in names(client) if name.startswith(incomplete)]
+        except TelemedError:
+            return []
+
+    return complete
+
+
+def _patients(client: Client) -> list[str]:
+    return [each.patient for each in client.get("/v1/patients", list[PatientAnswer])]
+
+
+def _groups(client: Client) -> list[str]:
+    return [each.name for each in client.get("/v1/groups", list[GroupAnswer])]
+
+
+Patient = Annotated[str, typer.Argument(autocompletion=_known(_patients))]
+Group = Annotated[str, typer.Argument(autocompletion=_known(_groups))]
 
 
 def part(name: str) -> str:

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from doctor.answers import AcknowledgeOrder, AlertAnswer, ThresholdsAnswer
-from doctor.terminal import CONSOLE, AsJson, calling, part, show_answer, show_table, time_text
+from doctor.terminal import CONSOLE, AsJson, Patient, calling, part, show_answer, show_table, time_text
 from doctor.thresholds import Bounds, ThresholdsOrder
 from shared.vitals import Measure
 
@@ -24,7 +24,7 @@ def _option(name: str, unit: str) -> Any:
 
 
 def thresholds(
-    patient: str,
+    patient: Patient,
     heart_rate: Annotated[str | None, _option("--heart-rate", "/min")] = None,
     systolic: Annotated[str | None, _option("--systolic", "mmHg")] = None,
     diastolic: Annotated[str | None, _option("--diastolic", "mmHg")] = None,

@@ -21,20 +21,33 @@ from lab.faults.command import faults
 from lab.faults.weather import WEATHERS, weather_named
 from lab.processes import ScenarioFailed
 from lab.story import Story
-from shared.crypto.suites import DEFAULT_SUITE, suite_by_name
+from shared.crypto.suites import DEFAULT_SUITE, SUITES, suite_by_name
 from shared.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, rich_markup_mode=None)
 
 
+def _suites(incomplete: str) -> list[str]:
+    return [suite.name for suite in SUITES.values() if suite.name.startswith(incomplete)]
+
+
+def _weathers(incomplete: str) -> list[str]:
+    return [name for name in WEATHERS if name.startswith(incomplete)]
+
+
 @app.command()
 def demo(
     patients: Annotated[int, typer.Option(min=2, max=200, help="How many patient processes.")] = 5,
-    suite: Annotated[str, typer.Option(help="The cryptographic suite that all use.")] = DEFAULT_SUITE.name,
+    suite: Annotated[
+        str, typer.Option(help="The cryptographic suite that all use.", autocompletion=_suites)
+    ] = DEFAULT_SUITE.name,
     message: Annotated[
         str, typer.Option(help="The text to broadcast.")
     ] = "Please take your medication at noon.",
-    weather: Annotated[str, typer.Option(help=f"The network between them: {', '.join(WEATHERS)}.")] = "fair",
+    weather: Annotated[
+        str,
+        typer.Option(help=f"The network between them: {', '.join(WEATHERS)}.", autocompletion=_weathers),
+    ] = "fair",
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave doctor, console and patients running until Ctrl-C.")
     ] = False,

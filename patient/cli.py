@@ -31,9 +31,9 @@ from patient.outbox import Outbox
 from patient.presence import Presence, opened
 from patient.settings import PatientSettings
 from patient.slots import DeviceLock, claim
-from shared import core_dumps, logs
+from shared import core_dumps, logs, replies
 from shared.config import load
-from shared.errors import ConfigError, StorageError, UserError
+from shared.errors import ConfigError, StorageError, TelemedError, UserError
 from shared.net.stream import clock
 from shared.storage.keyfile import private_directory
 from shared.storage.sealed import Sealer
@@ -47,7 +47,6 @@ app = typer.Typer(
     help="A patient device of the secure telemedical system.",
     epilog=f"Exit codes:\n\n{_CODES}",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,  # its tracebacks show local variables, which are keys here
     rich_markup_mode="markdown",
 )
@@ -61,7 +60,30 @@ Config = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text for people.")]
-PatientId = Annotated[str | None, typer.Argument(metavar="PATIENT_ID", help="The id that it enrolled with.")]
+
+
+def _devices(incomplete: str) -> list[str]:
+    """For the shell: the devices below `state_dir`. A wrong setting is not its business; the command will name it."""
+    try:
+        known = enrolment.devices(load(PatientSettings, _configured(None), os.environ, PREFIX))
+        return [each for each in known if each.startswith(incomplete)]
+    except (TelemedError, OSError):
+        return []
+
+
+PatientId = Annotated[
+    str | None,
+    typer.Argument(metavar="PATIENT_ID", help="The id that it enrolled with.", autocompletion=_devices),
+]
+Owner = Annotated[
+    str | None,
+    typer.Option(
+        "--id",
+        metavar="PATIENT_ID",
+        help="The id of the device, if it is not the one that runs here.",
+        autocompletion=_devices,
+    ),
+]
 
 
 @app.command()
@@ -110,9 +132,7 @@ def show_inbox(patient_id: PatientId = None, config: Config = None, as_json: Jso
 @app.command()
 def report(
     text: Annotated[str, typer.Argument(help="What to report; `-` reads it from standard input.")],
-    patient_id: Annotated[
-        str | None, typer.Option("--id", help="The id of the device, if it is not the one that runs here.")
-    ] = None,
+    patient_id: Owner = None,
     kind: Annotated[Literal["reply", "vitals"], typer.Option(help="A text, or values as JSON.")] = "reply",
     config: Config = None,
     as_json: Json = False,
@@ -123,6 +143,31 @@ def report(
         body = text_of(text, sys.stdin)
         report_id = uvloop.run(_write(home, ReportKind[kind.upper()], body))
         listings.show_written(report_id, as_json)
+
+
+@app.command()
+def reply(
+    text: Annotated[str, typer.Argument(help="The answer; `-` reads it from standard input.")],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="MESSAGE", help="The id that `inbox` shows; without it, the newest message."
+        ),
+    ] = None,
+    patient_id: Owner = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Answer a message of the doctor's: a report that says which it answers. It waits on this device's disk like any other."""
+    with _one_line_errors():
+        home = _home_of(patient_id, _settings(config))
+        message = listings.answered(inbox.read(home.inbox_file, _sealer(home)), to)
+        said = text_of(text, sys.stdin).decode()
+        if not said.strip():
+            raise UserError("The reply is empty.")
+        body = replies.compose(message.stream, message.number, said).encode()
+        report_id = uvloop.run(_write(home, ReportKind.REPLY, body))
+        listings.show_reply(report_id, message, as_json)
 
 
 @app.command("reports")
@@ -235,10 +280,15 @@ def _sealer(home: DeviceHome) -> Sealer:
 
 
 def _settings(config: Path | None) -> PatientSettings:
-    path = config if config is not None or not DEFAULT_CONFIG.exists() else DEFAULT_CONFIG
-    settings = load(PatientSettings, path, os.environ, PREFIX)
+    settings = load(PatientSettings, _configured(config), os.environ, PREFIX)
     logs.configure(settings.log_level, settings.log_format)
     return settings
+
+
+def _configured(named: Path | None) -> Path | None:
+    if named is None and (variable := os.environ.get(f"{PREFIX}_CONFIG")):
+        named = Path(variable)
+    return DEFAULT_CONFIG if named is None and DEFAULT_CONFIG.exists() else named
 
 
 def _tell(as_json: bool) -> Tell:

@@ -35,6 +35,7 @@ from shared.protocol.events import (
     Event,
     Failed,
     MessageReceived,
+    ReceiptsHeard,
     Repeated,
     ReportsReceipted,
     Traced,
@@ -255,6 +256,8 @@ class Device:
             self._acknowledge_again(event)
         elif isinstance(event, ReportsReceipted):
             self._reporting.receipted(event.report_ids)
+        elif isinstance(event, ReceiptsHeard):
+            self._inbox.note_heard(event.last)
         elif isinstance(event, Traced):
             checks = tuple(check.number for check in event.checks)
             self._tell(
@@ -284,6 +287,7 @@ class Device:
         # The doctor's first record says that it has the first RECEIPT. Should it fall in this very moment it may not have
         # stored it: so what one session's RECEIPT said counts as known when the next session's has said it again.
         self._inbox.note_receipted(self._reported)
+        self._inbox.note_heard({position.stream: position.last for position in link.reported})
         self._reported = link.reported
         # A receipt that went out on the session which this one replaces may be lost: everything is told once more.
         for stream, expired in self._inbox.expired().items():

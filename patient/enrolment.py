@@ -140,6 +140,12 @@ def _invited_again(home: DeviceHome, invitation: Invitation) -> DeviceIdentity:
 # --- devices at their start
 
 
+def devices(settings: PatientSettings) -> list[str]:
+    """The ids after which directories with an identity are named; raises OSError where they cannot be listed."""
+    found = Path(settings.state_dir).iterdir()
+    return sorted(path.name for path in found if DeviceHome(path).has_identity)
+
+
 def find_home(patient_id: str, settings: PatientSettings) -> DeviceHome:
     """The directory of that device, whether it is named after it or a slot; it need not exist.
 

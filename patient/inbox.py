@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from types import TracebackType
 
 from shared.errors import StorageError
 from shared.logs import get_logger
+from shared.message_ids import message_id
 from shared.protocol.envelopes import Positions
 from shared.protocol.events import MessageReceived
 from shared.storage import cells, checksums
@@ -57,14 +58,27 @@ _MIGRATIONS = (
         PRIMARY KEY (kind, name)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE heard (
+        kind INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        last INTEGER NOT NULL, -- the doctor has read our receipts up to here
+        checksum BLOB GENERATED ALWAYS AS (row_checksum(kind, name, last)) STORED,
+        PRIMARY KEY (kind, name)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 _ALL = "SELECT kind, name, number, created, received, direct, body FROM messages ORDER BY received, number"
+_HEARD = "SELECT kind, name, last FROM heard"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """One message of the inbox. Times are milliseconds since the Unix epoch; `body` is None where it had expired."""
+    """One message of the inbox. Times are milliseconds since the Unix epoch; `body` is None where it had expired.
+
+    `receipted`: the doctor has said that it has read this device's receipt of it. A message that was just stored has none yet.
+    """
 
     stream: Stream
     number: int
@@ -72,6 +86,12 @@ class StoredMessage:
     received: int
     direct: bool
     body: bytes | None = field(repr=False)
+    receipted: bool = False
+
+    @property
+    def message_id(self) -> str:
+        """What people call it."""
+        return message_id(self.stream, self.number)
 
 
 class Inbox:
@@ -160,6 +180,15 @@ class Inbox:
         if rows:
             self._writer.submit_nowait(partial(_write_receipted, rows=rows)).add_done_callback(_note_failure)
 
+    def note_heard(self, last: Mapping[Stream, int]) -> None:
+        """The doctor has read this device's receipts up to these numbers.
+
+        For people alone: nothing that is sent depends on it. Where it cannot be stored, the next receipt's tells it.
+        """
+        rows = [(int(stream.kind), stream.name, number) for stream, number in last.items() if number]
+        if rows:
+            self._writer.submit_nowait(partial(_write_heard, rows=rows)).add_done_callback(_note_failure)
+
     def begin(self, stream: Stream, start: int) -> None:
         """Note where the doctor says that this device's part of a stream starts."""
         base = self._submitted.get(stream, 0)
@@ -217,14 +246,22 @@ def read(path: Path, sealer: Sealer) -> list[StoredMessage]:
             checksums.verify(connection)
             # Without tables: the program that was making them was killed.
             rows = connection.execute(_ALL).fetchall() if has_tables(connection) else []
+            heard = {_stream(kind, name): last for kind, name, last in _heard(connection)}
         except sqlite3.Error as error:
             raise StorageError(f"{path} cannot be read: {error}{advice(error)}") from error
     messages = []
     for kind, name, number, created, received, direct, sealed in rows:
         stream = _stream(kind, name)
         body = None if sealed is None else sealer.open("messages", "body", _row(stream, number), sealed)
-        messages.append(StoredMessage(stream, number, created, received, bool(direct), body))
+        receipted = number <= heard.get(stream, 0)
+        messages.append(StoredMessage(stream, number, created, received, bool(direct), body, receipted))
     return messages
+
+
+def _heard(connection: sqlite3.Connection) -> list[tuple[int, str, int]]:
+    """Who reads changes no schema: where an earlier release wrote the inbox, nothing of this is known."""
+    known = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'heard'").fetchone()
+    return connection.execute(_HEARD).fetchall() if known else []
 
 
 def _read_positions(connection: sqlite3.Connection) -> tuple[dict[Stream, int], dict[Stream, list[int]]]:
@@ -242,6 +279,14 @@ def _read_positions(connection: sqlite3.Connection) -> tuple[dict[Stream, int], 
 def _write_receipted(connection: sqlite3.Connection, rows: list[tuple[int, int, str]]) -> None:
     connection.executemany(
         "UPDATE positions SET receipted = max(receipted, ?) WHERE kind = ? AND name = ?", rows
+    )
+
+
+def _write_heard(connection: sqlite3.Connection, rows: list[tuple[int, str, int]]) -> None:
+    connection.executemany(
+        "INSERT INTO heard (kind, name, last) VALUES (?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET last = max(last, excluded.last)",
+        rows,
     )
 
 

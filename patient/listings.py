@@ -11,25 +11,28 @@ from typing import TextIO
 import msgspec
 import typer
 from rich.console import Console
-from rich.panel import Panel
 from rich.text import Text
 
 from patient.inbox import StoredMessage
-from patient.notices import message_block, message_notice
+from patient.notices import text_block, way
 from patient.outbox import WrittenReport
-from patient.text import decoded, moment
+from patient.text import decoded, moment, shortened, time_text
 from shared.errors import UserError
+from shared.message_ids import parse_message_id
 from shared.text import readable
 from shared.wire.messages import BODY_LIMIT, TargetKind
+
+KEPT = "is kept on this device and goes to the doctor with the next session."
 
 
 class InboxEntry(msgspec.Struct, frozen=True):
     """A message as `inbox --json` prints it; `body` is null where it had expired when it came.
 
-    `private`: it is for this patient alone. `direct`: it came in a frame of this device's own, as private messages and missed
-    broadcasts do.
+    `id`: what `reply --to` takes, and `telemed-doctor receipts`. `private`: it is for this patient alone. `direct`: it came in a
+    frame of this device's own, as private messages and missed broadcasts do. `receipted`: the doctor has read the receipt.
     """
 
+    id: str
     stream: str
     number: int
     created: str
@@ -38,6 +41,7 @@ class InboxEntry(msgspec.Struct, frozen=True):
     direct: bool
     expired: bool
     private: bool
+    receipted: bool
 
 
 class OutboxEntry(msgspec.Struct, frozen=True):
@@ -52,10 +56,11 @@ class OutboxEntry(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """What `report --json` prints."""
+    """What `report --json` and `reply --json` print. `to`: the message that is answered."""
 
     id: str
     state: str = "waiting"
+    to: str | None = None
 
 
 def text_of(argument: str, standard_input: TextIO) -> bytes:
@@ -80,9 +85,32 @@ def show_inbox(messages: Sequence[StoredMessage], as_json: bool) -> None:
     console = Console()
     for each in messages:
         if each.body is not None:
-            console.print(message_block(message_notice(each)))
+            title = f"{each.stream} · {time_text(each.created)}{way(each.stream.kind is TargetKind.PATIENT, each.direct)}"
+            console.print(text_block(title, decoded(each.body)))
+            receipt = Text("the doctor has the receipt", "green")
+            if not each.receipted:
+                receipt = Text("the doctor has not confirmed the receipt yet", "yellow")
+            console.print(Text(f"  {each.message_id} · ") + receipt, soft_wrap=True)
     if not messages:
         console.print("No messages yet.")
+
+
+def answered(messages: Sequence[StoredMessage], name: str | None) -> StoredMessage:
+    """The message that a reply is to: the one of this id, else the newest that has a text.
+
+    Raises:
+        UserError: this device has no such message.
+    """
+    if name is not None:
+        place = parse_message_id(name)
+        found = next((each for each in messages if (each.stream, each.number) == place), None)
+        if found is None:
+            raise UserError(f"This device has no message {name}; `telemed-patient inbox` shows those it has.")
+        return found
+    found = next((each for each in reversed(messages) if each.body is not None), None)
+    if found is None:
+        raise UserError("This device has no message to reply to yet; `telemed-patient report` needs none.")
+    return found
 
 
 def show_reports(reports: Sequence[WrittenReport], as_json: bool) -> None:
@@ -92,11 +120,10 @@ def show_reports(reports: Sequence[WrittenReport], as_json: bool) -> None:
         return
     console = Console()
     for each in reports:
-        state = "waiting" if each.kept is None else f"kept by the doctor since {moment(each.kept)}"
-        console.print(Text(f"Report {each.report_id.hex()}: {state}"), soft_wrap=True)
-        title = Text(f"{each.kind.name.lower()} · {moment(each.created)}", "bold")
-        body = Text(readable(decoded(each.body)))
-        console.print(Panel(body, title=title, title_align="left", expand=False))
+        state = "waiting" if each.kept is None else f"kept by the doctor since {time_text(each.kept)}"
+        style = "yellow" if each.kept is None else "green"
+        console.print(Text(f"Report {each.report_id.hex()}: ") + Text(state, style), soft_wrap=True)
+        console.print(text_block(f"{each.kind.name.lower()} · {time_text(each.created)}", decoded(each.body)))
     if not reports:
         console.print("No reports yet.")
 
@@ -106,13 +133,21 @@ def show_written(report_id: bytes, as_json: bool) -> None:
     if as_json:
         _print_json(Written(report_id.hex()))
     else:
-        typer.echo(
-            f"Report {report_id.hex()} is kept on this device and goes to the doctor with the next session."
-        )
+        typer.echo(f"Report {report_id.hex()} {KEPT}")
+
+
+def show_reply(report_id: bytes, to: StoredMessage, as_json: bool) -> None:
+    """A reply has been kept on this device; what it answers is said, since it may not be what the person thinks of."""
+    if as_json:
+        _print_json(Written(report_id.hex(), to=to.message_id))
+        return
+    quoted = "" if to.body is None else f", “{shortened(readable(decoded(to.body)))}”"
+    typer.echo(f"A reply to {to.message_id}{quoted}.\nReport {report_id.hex()} {KEPT}")
 
 
 def _inbox_entry(stored: StoredMessage) -> InboxEntry:
     return InboxEntry(
+        id=stored.message_id,
         stream=str(stored.stream),
         number=stored.number,
         created=moment(stored.created),
@@ -121,6 +156,7 @@ def _inbox_entry(stored: StoredMessage) -> InboxEntry:
         direct=stored.direct,
         expired=stored.body is None,
         private=stored.stream.kind is TargetKind.PATIENT,
+        receipted=stored.receipted,
     )
 
 

@@ -175,10 +175,19 @@ class Blocks:
 
 def message_block(notice: Message) -> Panel:
     """One message as a block of its own."""
+    return text_block(f"{notice.stream} · {notice.created}{way(notice.private, notice.direct)}", notice.body)
+
+
+def way(private: bool, direct: bool) -> str:
+    """How a message came, where there is something to say about it."""
     # What was missed comes in a frame of this device's own as well; everybody else had it as a broadcast.
-    way = " · for this patient alone" if notice.private else " · missed at first" if notice.direct else ""
-    title = Text(readable(f"{notice.stream} · {notice.created}{way}"), "bold")
-    return Panel(Text(readable(notice.body)), title=title, title_align="left", expand=False)
+    return " · for this patient alone" if private else " · missed at first" if direct else ""
+
+
+def text_block(title: str, text: str) -> Panel:
+    """A text in a frame; whatever is in it stays in it."""
+    shown = Text(readable(title), "bold")
+    return Panel(Text(readable(text)), title=shown, title_align="left", expand=False)
 
 
 def _enrolled_text(notice: Enrolled) -> Text:

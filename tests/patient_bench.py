@@ -108,6 +108,11 @@ class Bench:
         sealer = Sealer(self.home.load().storage_key, bytes)
         return [each.body for each in inbox.read(self.home.inbox_file, sealer)]
 
+    def receipted(self) -> list[bool]:
+        """Whether the doctor has the receipt, for each message in her inbox."""
+        sealer = Sealer(self.home.load().storage_key, bytes)
+        return [each.receipted for each in inbox.read(self.home.inbox_file, sealer)]
+
     def reported(self) -> list[tuple[bytes, bool]]:
         """The bodies in her outbox, and whether the doctor has them."""
         sealer = Sealer(self.home.load().storage_key, bytes)

@@ -15,12 +15,15 @@ from doctor.fhir.resources import (
 from doctor.overview import MessageRow
 from doctor.receipts import Delivery
 from doctor.reports import StoredReport
+from shared import replies
+from shared.message_ids import message_id
 
 _NOT_DONE = (Delivery.EXPIRED.value, Delivery.REVOKED.value, Delivery.RETIRED.value)
 
 
 def of_reply(report: StoredReport, doctor_id: str) -> Communication:
-    """A text that a patient has sent."""
+    """A text that a patient has sent; where it says what it answers, that is referred to."""
+    reply = replies.parse(report.body.decode(errors="replace"))
     return Communication(
         id=f"reply-{report.report_id.hex()}",
         status="completed",
@@ -29,7 +32,8 @@ def of_reply(report: StoredReport, doctor_id: str) -> Communication:
         recipient=(doctor(doctor_id),),
         sent=instant(report.time),
         received=instant(report.received),
-        payload=_payload(report.body.decode(errors="replace")),
+        in_response_to=() if reply.to is None else (_answered(message_id(*reply.to), report.patient_id),),
+        payload=_payload(reply.text),
     )
 
 
@@ -39,7 +43,7 @@ def of_message(message: MessageRow, patient_id: str, doctor_id: str) -> Communic
     done = message.state == Delivery.DELIVERED.value
     return Communication(
         # A broadcast is one Communication for each patient: what became of it is another.
-        id=resource_id(f"message-{message.message_id}-{patient_id}"),
+        id=_id_of(message.message_id, patient_id),
         status="not-done" if undone else "completed" if done else "in-progress",
         status_reason=CodeableConcept(text=message.state) if undone else None,
         subject=patient(patient_id),
@@ -48,6 +52,15 @@ def of_message(message: MessageRow, patient_id: str, doctor_id: str) -> Communic
         sent=instant(message.created),
         payload=_payload(message.body) if message.body is not None else (),
     )
+
+
+def _id_of(name: str, patient_id: str) -> str:
+    return resource_id(f"message-{name}-{patient_id}")
+
+
+def _answered(name: str, patient_id: str) -> Reference:
+    """By the patient's word: there may be no such message."""
+    return Reference(reference=f"Communication/{_id_of(name, patient_id)}")
 
 
 def doctor(doctor_id: str) -> Reference:

@@ -112,6 +112,7 @@ class Communication(Resource, frozen=True, tag="Communication"):
     recipient: tuple[Reference, ...]
     sent: str
     received: str | None = None
+    in_response_to: tuple[Reference, ...] = ()
     status_reason: CodeableConcept | None = None
     payload: tuple[Payload, ...] = ()
 

@@ -17,10 +17,17 @@ from lab.processes import ScenarioFailed
 from shared import logs
 
 
+def _row_names(incomplete: str) -> list[str]:
+    return [name for name in ("all", *(row.name for row in ROWS)) if name.startswith(incomplete)]
+
+
 def faults(
     list_rows: Annotated[bool, typer.Option("--list", help="Show the rows and their sizes.")] = False,
     run: Annotated[
-        list[str] | None, typer.Option("--run", metavar="ROW", help="A row's name, or all; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--run", metavar="ROW", help="A row's name, or all; may be repeated.", autocompletion=_row_names
+        ),
     ] = None,
     size: Annotated[Size, typer.Option(help="How much is tried.")] = Size.CI,
     count: Annotated[

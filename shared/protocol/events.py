@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, unique
 
@@ -97,6 +98,13 @@ class ReportsReceipted:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceiptsHeard:
+    """Patient: the doctor has read our receipts of these streams up to these numbers; it need not have stored them yet."""
+
+    last: Mapping[Stream, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Confirmed:
     """Patient: the doctor's first record has come; the doctor has admitted this device."""
 
@@ -178,6 +186,7 @@ Event = (
     | Reported
     | RetryAsked
     | ReportsReceipted
+    | ReceiptsHeard
     | Confirmed
     | EpochBegun
     | MessageReceived

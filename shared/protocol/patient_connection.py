@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from shared.crypto.aead import Aead
 from shared.errors import InvalidSeal
@@ -18,6 +18,7 @@ from shared.protocol.events import (
     Dropped,
     EpochBegun,
     MessageReceived,
+    ReceiptsHeard,
     Repeated,
     ReportsReceipted,
     RetryAsked,
@@ -36,6 +37,7 @@ from shared.wire.messages import (
     KeyExchange,
     KeyExchangeReply,
     Ping,
+    Pong,
     Position,
     Receipt,
     Report,
@@ -85,6 +87,13 @@ class PatientConnection(Connection):
         self._doctor_alert_key: bytes | None = None
         self._questions = ResendRequests()
         self._clocks_agreed = now
+        self._unheard: dict[
+            Stream, int
+        ] = {}  # told to the doctor, which has not said yet that it has read it
+        self._asked: tuple[bytes, Mapping[Stream, int]] = (
+            b"",
+            {},
+        )  # the last PING's token, and what went before it
         hello = hello or patient_handshake.start(identity, random)
         self._phase: Hello | Request | None = hello
         self._outgoing.append(hello.m1)
@@ -93,6 +102,7 @@ class PatientConnection(Connection):
     def acknowledge(self, positions: Sequence[Position]) -> None:
         """Send a RECEIPT for what the inbox has committed."""
         self._send_record(Opcode.RECEIPT, Receipt(list(positions)))
+        self._unheard.update((position.stream, position.last) for position in positions)
 
     def report(self, report: Report) -> None:
         """Send a report; until its receipt has come, send it again in the next session, under the same id.
@@ -195,6 +205,8 @@ class PatientConnection(Connection):
             receipt = self._open_record(ReportReceipt, frame)
             self._commit_record(step)
             self._events.append(ReportsReceipted(tuple(receipt.report_ids)))
+        elif step.message is Pong:
+            self._receive_pong(step, frame)
         else:
             self._receive_common(step, frame, now)
 
@@ -247,6 +259,19 @@ class PatientConnection(Connection):
             self._positions.raise_to(envelope.stream, envelope.number)
             self._events.append(MessageReceived(envelope, body, direct=False))
 
+    def _receive_pong(self, step: Step, frame: Frame) -> None:
+        """The doctor reads in order: whatever went before the PING that it answers has been read."""
+        pong = self._open_record(Pong, frame)
+        token, told = self._asked
+
+        self._commit_record(step)
+        if pong.token == token and told:
+            self._asked = (b"", {})
+            self._unheard = {
+                stream: last for stream, last in self._unheard.items() if last > told.get(stream, -1)
+            }
+            self._events.append(ReceiptsHeard(told))
+
     def _session_time(self, now: Instant) -> Instant:
         """The clock as it was when V-055 found it right, carried on by the one that does not jump.
 
@@ -261,7 +286,9 @@ class PatientConnection(Connection):
     def _keep_alive(self, now: Instant) -> None:
         super()._keep_alive(now)
         if not self.ended:
-            self._send_record(Opcode.PING, Ping(self._random(8)))
+            token = self._random(8)
+            self._send_record(Opcode.PING, Ping(token))
+            self._asked = (token, dict(self._unheard))
             self._deadline = min(now.elapsed + PING_INTERVAL, self._heard + SILENCE_LIMIT)
 
     def _establish(self, now: Instant) -> None:

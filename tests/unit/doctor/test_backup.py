@@ -436,7 +436,7 @@ def test_a_person_sees_how_far_it_is_and_says_yes(
     shell: Shell, short_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a terminal; and who has nothing to confirm is told so."""
-    monkeypatch.setattr(safekeeping, "_errors", Console(file=io.StringIO(), force_terminal=True))
+    monkeypatch.setattr(safekeeping, "ERRORS", Console(file=io.StringIO(), force_terminal=True))
     with serving_in_a_thread(short_dir) as doctor:
         assert shell("backup", "clinic.backup")[0] == 0
         code, _, err = shell("confirm-restore")

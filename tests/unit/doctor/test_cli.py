@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from doctor import cli, service, terminal
 from doctor.console.passwords import Cost, Hasher
@@ -25,6 +26,7 @@ from shared.errors import StorageError, UserError
 from shared.protocol import invitations
 from shared.protocol.events import ReportsReceipted
 from shared.wire.messages import Report, ReportKind
+from tests.command_tree import commands
 from tests.doctor_bench import EVERYONE, LOG, Device, Doctor, serving_in_a_thread
 
 
@@ -87,6 +89,10 @@ def test_every_command_for_programs(run: Terminal, doctor: Doctor) -> None:
     assert (sent["group"], sent["recipients"]) == ("ward", 1)
     doctor.wait(doctor.delivered(anna, sent["number"]))
     assert run.json("receipts", sent["id"]) == [{"patient": "anna", "state": "delivered"}]
+    assert (terminal._known(terminal._patients)("an"), terminal._known(terminal._groups)("x")) == (
+        ["anna"],
+        [],
+    )
     (row,) = run.json("patients")
     assert (row["patient"], row["state"], row["fingerprint"]) == ("anna", "established", anna.fingerprint)
     assert run.json("groups", "remove", "ward", "anna")["group"] == "ward"
@@ -99,6 +105,65 @@ def test_every_command_for_programs(run: Terminal, doctor: Doctor) -> None:
     assert (fleet["patient"], fleet["groups"], fleet["uses"]) == (None, ["everyone", "ward"], 10_000)
     verdict = run.json("audit", "verify")
     assert (verdict["valid"], verdict["first_bad"]) == (True, None)
+
+
+IN_TURN = [
+    "doctor",
+    "probe",
+    "invite bert",
+    "patients",
+    "groups create ward",
+    "groups add ward anna",
+    "groups list",
+    "broadcast noon",
+    "send anna one",
+    "receipts {sent}",
+    "reports anna",
+    "thresholds anna",
+    "alerts",
+    "acknowledge 1",
+    "groups remove ward anna",
+    "console",
+    "operators add max",
+    "operators add bea",
+    "operators list",
+    "operators password bea",
+    "operators remove bea",
+    "backup {directory}/backup",
+    "retire anna",
+    "revoke anna",
+    "audit verify",
+    "confirm-restore --yes",
+    "restore {directory}/none",
+]
+FAILS = {
+    "acknowledge 1",
+    "console",
+    "confirm-restore --yes",
+    "restore {directory}/none",
+}  # here: by its own sentence
+
+
+def test_the_last_line_of_every_command_is_one_json_value(
+    run: Terminal, doctor: Doctor, short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An object, or for what lists things a list of them; where a command cannot, standard output stays empty."""
+    doctor.gateway.commands.hasher = Hasher(Cost(memory=8, iterations=1))
+    monkeypatch.setenv("TELEMED_DOCTOR_LISTEN_PORT", str(doctor.gateway.port))
+    enrol(run, doctor, "anna")
+    fields = {"directory": str(short_dir), "sent": ""}
+    for line in IN_TURN:
+        code, out, err = run(*line.format(**fields).split(), "--json")
+
+        if line in FAILS:
+            assert (code, out, err.count("\n")) == (1, "", 1), line
+            continue
+        assert (code, err) == (0, ""), line
+        value: Any = json.loads(out.splitlines()[-1])
+        if line.startswith("send"):
+            fields["sent"] = value["id"]
+    tried = {path for path in commands(cli.app) if any(f"{line} ".startswith(f"{path} ") for line in IN_TURN)}
+    assert set(commands(cli.app)) - tried == {"serve"}
 
 
 def test_a_report_cannot_steer_the_terminal_of_who_reads_it(run: Terminal, doctor: Doctor) -> None:
@@ -266,6 +331,7 @@ def test_the_probe_is_a_health_check(run: Terminal, doctor: Doctor, monkeypatch:
     """0 where the doctor answers on its port, 9 and the reason where it does not."""
     monkeypatch.setenv("TELEMED_DOCTOR_LISTEN_PORT", str(doctor.gateway.port))
     assert run("probe") == (0, "", "")
+    assert run.json("probe") == {"doctor": "doctor", "port": doctor.gateway.port}
 
     monkeypatch.setenv("TELEMED_DOCTOR_DOCTOR_ID", "grace")
     code, _, err = run("probe")
@@ -447,6 +513,16 @@ def test_an_exit_without_a_number_is_a_failure(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(cli, "app", leave)
 
     assert cli.main() == 1
+
+
+def test_on_a_terminal_long_work_shows_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nowhere else: a log is no place for a spinner."""
+    out = io.StringIO()
+    for on_a_terminal in (False, True):
+        monkeypatch.setattr(terminal, "ERRORS", Console(file=out, force_terminal=on_a_terminal, width=60))
+        with terminal.busy("Recomputing"):
+            pass
+        assert ("Recomputing" in out.getvalue()) == on_a_terminal
 
 
 def test_a_state_that_is_a_colour_name_is_only_coloured(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from pathlib import Path
 
 import pytest
@@ -152,39 +151,6 @@ def test_a_message_to_no_group_is_refused(books: Books) -> None:
     """By name."""
     with pytest.raises(UserError, match="There is no group 'attic'"):
         at(books, books.now, "attic")
-
-
-def test_a_message_id_leads_back_to_the_message(books: Books) -> None:
-    """Also for a group whose name has a dot."""
-    groups.create(books.db, "ward.7", books.now, "operator")
-    accepted = at(books, books.now, "ward.7")
-
-    assert outbox.parse_message_id(accepted.message_id) == (accepted.stream, accepted.number)
-    private = (streams.of_patient("ward.7"), accepted.number)
-    assert outbox.parse_message_id(outbox.message_id(*private)) == private
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "everyone",
-        "everyone.",
-        ".5",
-        "everyone.x",
-        "everyone.-1",
-        "Ward.5",
-        f"ward.{'9' * 19}",
-        "ward.٣x",
-        "patient:.5",
-        "group:ward.5",
-        "patient:a:b.5",
-    ],
-)
-def test_what_is_no_message_id_is_refused(text: str) -> None:
-    """With a hint where to get one."""
-    with pytest.raises(UserError, match=re.escape(repr(text)) + " is not a message id"):
-        outbox.parse_message_id(text)
 
 
 def test_a_clock_behind_the_newest_message_is_refused(books: Books) -> None:

@@ -33,6 +33,8 @@ from shared.storage import checksums
 from shared.storage.keyfile import write_private
 from shared.storage.sealed import Sealer
 from shared.wire.messages import Envelope, Stream, TargetKind
+from shared.wire.opcodes import DisconnectReason
+from tests.command_tree import commands
 from tests.small_doctor import SmallDoctor
 
 KEY = DoctorKey(Algorithm.ECDSA_P256, ECDSA_P256.generate(os.urandom).public)
@@ -252,6 +254,7 @@ def test_the_inbox_as_json_is_one_list(run: Run, tmp_path: Path) -> None:
         (20, None, True),
     ]
     assert entries[0] == {
+        "id": "everyone.10",
         "stream": "group:everyone",
         "number": 10,
         "created": "1970-01-01T00:00:00.000+00:00",
@@ -260,6 +263,7 @@ def test_the_inbox_as_json_is_one_list(run: Run, tmp_path: Path) -> None:
         "direct": False,
         "expired": False,
         "private": False,
+        "receipted": False,
     }
 
 
@@ -300,11 +304,83 @@ def test_a_report_is_kept_and_listed(run: Run, tmp_path: Path) -> None:
     first, second = (each["id"] for each in listed)
     assert code == 0
     assert out == f"Report {first} is kept on this device and goes to the doctor with the next session.\n"
-    assert json.loads(vitals[1]) == {"id": second, "state": "waiting"}
+    assert json.loads(vitals[1]) == {"id": second, "state": "waiting", "to": None}
     assert [(each["kind"], each["body"], each["state"], each["kept"]) for each in listed] == [
         ("reply", "I feel better", "waiting", None),
         ("vitals", '{"pulse": 70}', "waiting", None),
     ]
+
+
+def test_a_reply_says_what_it_answers(run: Run, tmp_path: Path) -> None:
+    """To the person, who may have another message in mind, and in the report itself."""
+    fill(admitted(tmp_path), b"take two\nat noon", b"drink water")
+
+    code, out, _ = run("reply", "I did.", "--to", "everyone.10", "--id", "alice")
+    newest = json.loads(run("reply", "Gladly.", "--id", "alice", "--json")[1])
+    listed = json.loads(run("reports", "alice", "--json")[1])
+
+    assert code == 0
+    assert out.splitlines()[0] == "A reply to everyone.10, “take two at noon”."
+    assert (newest["to"], newest["id"], newest["state"]) == ("everyone.20", listed[1]["id"], "waiting")
+    assert [each["body"] for each in listed] == ["Re: everyone.10\nI did.", "Re: everyone.20\nGladly."]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("", "--id", "alice"), 2, "The reply is empty"),
+        (("x", "--id", "alice", "--to", "everyone.99"), 2, "no message everyone.99"),
+        (("x" * 32_768, "--id", "alice"), 2, "one has 1 to 32768"),
+        (("x",), 2, "Give the id"),
+        (("x", "--id", "nobody"), 8, "nobody"),
+    ],
+)
+def test_a_reply_that_cannot_be_kept_is_refused(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    """With its code and one sentence; nothing is kept."""
+    fill(admitted(tmp_path), b"take two")
+
+    found, out, err = run("reply", *arguments)
+
+    assert (found, out) == (code, "")
+    assert words in err
+    assert run("reports", "alice")[1] == "No reports yet.\n"
+
+
+IN_TURN = [
+    "enrol @{file} --id alice",
+    "inbox alice",
+    "report better --id alice",
+    "reply gladly --id alice",
+    "reports alice",
+    "run alice",
+]
+
+
+def test_the_last_line_of_every_command_is_one_json_value(run: Run, tmp_path: Path) -> None:
+    """An object, or for what lists things a list of them."""
+    tried = set()
+    with served(admit_and_then_revoke) as doctor:
+        invitation = tmp_path / "alice.invitation"
+        write_private(invitation, to_text(doctor.invite()).encode())
+        for line in IN_TURN:
+            path = line.split()[0]
+            if path == "reply":
+                fill(DeviceHome(tmp_path / "patients" / "alice"), b"take two")
+            _, out, err = run(*line.format(file=invitation).split(), "--json")
+            assert isinstance(json.loads(out.splitlines()[-1]), dict | list), (line, err)
+            tried.add(path)
+
+    assert tried == set(commands(cli.app))
+
+
+async def admit_and_then_revoke(doctor: SmallDoctor) -> None:
+    """The first session enrols; the second is the device that runs, until it is told that it is revoked."""
+    await session(doctor, 1)
+    await session(doctor, 2)
+    doctor.last.stream.connection.disconnect(DisconnectReason.REVOKED)
+    doctor.last.stream.flush()
 
 
 def test_a_report_may_come_from_standard_input(

@@ -16,16 +16,18 @@ import pytest
 from patient.exit_codes import ExitCode
 from patient.identity import DeviceHome
 from patient.link import Link
-from patient.notices import Epoch, Established, Handshake, Message, Refused, SettingIgnored
+from patient.notices import Epoch, Established, Handshake, Message, Refused, ReportKept, SettingIgnored
 from patient.settings import PatientSettings
 from patient.verdicts import Reason, Verdict
 from shared.errors import StorageError
+from shared.net import stream as net
 from shared.protocol import epochs
 from shared.protocol.cookies import CookieJar
 from shared.protocol.events import MessageReceived, ResendRequested
+from shared.protocol.patient_connection import PING_INTERVAL
 from shared.wire import messages
 from shared.wire.checks import Check
-from shared.wire.messages import Envelope, Position, Stream, TargetKind
+from shared.wire.messages import Envelope, Position, ReportKind, Stream, TargetKind
 from shared.wire.opcodes import DisconnectReason
 from tests.patient_bench import Bench, session
 from tests.protocol_bench import events_of
@@ -662,3 +664,39 @@ async def test_a_question_names_the_private_stream_as_well(bench: Bench) -> None
             unknown.key_id,
             [Position(EVERYONE, 10, []), Position(MINE, 10, [])],
         )
+
+
+async def test_a_message_is_receipted_for_the_person_once_the_doctor_has_read_the_receipt(
+    bench: Bench,
+) -> None:
+    """By the answer to the next PING."""
+    async with SmallDoctor() as doctor, bench.in_session(doctor) as alice:
+        doctor.say("hello")
+        await doctor.until(lambda: doctor.last.receipts)
+        before = bench.receipted()
+        link = alice._session()
+        assert link is not None
+        assert link._stream is not None
+        later = net.clock()._replace(elapsed=net.clock().elapsed + PING_INTERVAL)
+        link._stream.connection.handle_timeout(later)
+        link._stream.flush()
+        # The doctor answers in order: when the receipt of a report has come, the PONG before it has.
+        await alice.report(ReportKind.REPLY, b"x")
+        await bench.heard.until(lambda: bench.heard.of(ReportKept))
+        await alice._inbox.settle()
+        after = bench.receipted()
+
+    assert (before, after) == ([False], [True])
+
+
+async def test_a_receipt_that_only_the_first_record_confirms(bench: Bench) -> None:
+    """The session ended before a PING: the next one begins with the same receipt."""
+    async with SmallDoctor() as doctor:
+        async with bench.in_session(doctor):
+            doctor.say("hello")
+            await doctor.until(lambda: doctor.last.receipts)
+        before = bench.receipted()
+        async with bench.in_session(doctor):
+            pass
+
+    assert (before, bench.receipted()) == ([False], [True])

@@ -282,6 +282,55 @@ def test_what_the_doctor_has_and_cannot_be_noted_is_told_again(
     assert using(path, lambda _: None).inbox.expired() == {EVERYONE: [7]}
 
 
+def test_what_the_doctor_has_heard_of_is_said_beside_the_message(path: Path) -> None:
+    """Each stream on its own; nothing takes it back, and a restart keeps it."""
+
+    def work(watched: Watched) -> None:
+        for number in (7, 8):
+            watched.inbox.store(received(number), NOW)
+        watched.inbox.store(received(3, stream=MINE, direct=True), NOW)
+        watched.inbox.note_heard({EVERYONE: 7, MINE: 0})
+        watched.inbox.note_heard({EVERYONE: 5})
+
+    using(path, work)
+
+    found = {(each.stream, each.number): each.receipted for each in inbox.read(path, SEALER)}
+    assert found == {(EVERYONE, 7): True, (EVERYONE, 8): False, (MINE, 3): False}
+
+
+def test_a_confirmation_that_cannot_be_stored_harms_nothing(
+    path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing that is sent depends on it; the next one covers it."""
+
+    async def work(watched: Watched) -> None:
+        watched.inbox.store(received(7), NOW)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(
+                "CREATE TRIGGER full BEFORE INSERT ON heard BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+            )
+        watched.inbox.note_heard({EVERYONE: 7})
+        await watched.inbox.settle()
+        watched.inbox.store(received(8), NOW)
+
+    watched = using(path, work)
+
+    assert (watched.failed, watched.numbers) == ([], [7, 8])
+    assert "disk full" in capfd.readouterr().err
+
+
+def test_who_reads_an_earlier_releases_inbox_is_told_of_no_receipt(path: Path) -> None:
+    """Reading changes no schema: the device that runs next does."""
+    using(path, lambda it: it.inbox.store(received(7), NOW))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE heard")
+        connection.execute("PRAGMA user_version = 1")
+
+    assert [each.receipted for each in inbox.read(path, SEALER)] == [False]
+    using(path, lambda it: it.inbox.note_heard({EVERYONE: 7}))
+    assert [each.receipted for each in inbox.read(path, SEALER)] == [True]
+
+
 def test_a_damaged_kind_of_stream_is_named(path: Path) -> None:
     """Where positions are read at the start, and where the messages are shown."""
     using(path, lambda it: it.inbox.store(received(1), NOW))
@@ -336,4 +385,4 @@ def test_an_inbox_of_an_earlier_version_goes_on(path: Path, monkeypatch: pytest.
 
     assert watched.numbers == [2]
     assert [message.body for message in inbox.read(path, SEALER)] == [b"take two", b"take two"]
-    assert (path.parent / f"{path.name}.before-v2").exists()
+    assert (path.parent / f"{path.name}.before-v3").exists()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from doctor.answers import BroadcastOrder, MessageOrder
+from shared import replies
+from shared.message_ids import parse_message_id
 from shared.wire.messages import ReportKind
 from tests.doctor_bench import ME, on_a_loop
 from tests.fhir_bench import NOON, keep, report, serving
@@ -60,3 +62,21 @@ async def test_what_is_no_text_to_fhir_is_made_one(tmp_path: Path) -> None:
             each for each in await it.search("Communication?patient=anna") if each["status"] == "not-done"
         ]
         assert lost["statusReason"] == {"text": "revoked"}
+
+
+@on_a_loop
+async def test_a_reply_refers_to_what_it_answers(tmp_path: Path) -> None:
+    """To the patient's own copy of that message; the text goes without the line that says so."""
+    async with serving(tmp_path) as it:
+        sent = await it.doctor.gateway.commands.broadcast(BroadcastOrder("at noon"), ME)
+        stream, number = parse_message_id(sent.id)
+        answer = report(1, replies.compose(stream, number, "I did").encode(), NOON, ReportKind.REPLY)
+        await keep(it.doctor, "anna", answer)
+
+        found = await it.search("Communication?patient=anna")
+
+        by_text = {each["payload"][0]["contentString"]: each for each in found}
+        assert by_text["I did"]["inResponseTo"] == [
+            {"reference": f"Communication/{by_text['at noon']['id']}"}
+        ]
+        assert "inResponseTo" not in by_text["at noon"]

@@ -21,6 +21,7 @@ from shared.protocol.events import (
     Failed,
     MessageReceived,
     Positioned,
+    ReceiptsHeard,
     Repeated,
     Reported,
     ReportsReceipted,
@@ -43,6 +44,7 @@ from shared.wire.messages import (
     ReportKind,
     ResendRequest,
     Stream,
+    TargetKind,
     Wire,
 )
 from shared.wire.opcodes import DisconnectReason, Opcode
@@ -452,6 +454,62 @@ def test_a_patient_without_a_stream_has_nothing_to_ask_for() -> None:
     assert before == []
     assert len(events_of(Dropped, patient.take_events())) == 2
     assert len(questions(patient, puppet)) == 1
+
+
+# Receipts
+
+
+MINE = Stream(TargetKind.PATIENT, "alice")
+
+
+def heard_after_a_ping(clinic: Clinic, link: FakeLink) -> list[dict[Stream, int]]:
+    """What the patient learns that the doctor has read, when its next PING is answered."""
+    earlier = len(events_of(ReceiptsHeard, link.patient_events))
+    link.patient.handle_timeout(clinic.clock.advance(20_000))
+    link.run()
+    return [dict(event.last) for event in events_of(ReceiptsHeard, link.patient_events)[earlier:]]
+
+
+def test_a_pong_says_that_the_receipts_before_its_ping_were_read() -> None:
+    """Each is told once, with the last number of its stream; a receipt that follows the PING waits for the next one."""
+    clinic = Clinic()
+    link = clinic.link().run()
+    link.patient.acknowledge([Position(EVERYONE, 1, []), Position(MINE, 7, [])])
+    link.patient.acknowledge([Position(EVERYONE, 2, [])])
+
+    assert heard_after_a_ping(clinic, link) == [{EVERYONE: 2, MINE: 7}]
+    assert heard_after_a_ping(clinic, link) == []
+    link.patient.acknowledge([Position(EVERYONE, 3, [])])
+    assert heard_after_a_ping(clinic, link) == [{EVERYONE: 3}]
+
+
+def test_a_pong_that_answers_another_ping_says_nothing() -> None:
+    """Neither one that nobody asked for, nor a late one; what is told next covers it all the same."""
+    clinic, patient, puppet = established()
+    patient.acknowledge([Position(EVERYONE, 1, [])])
+    patient.receive_data(puppet.record(Opcode.PONG, Pong(bytes(8))), clinic.clock.now)
+    for _ in range(2):
+        patient.handle_timeout(clinic.clock.advance(20_000))
+        patient.acknowledge([Position(EVERYONE, 2, [])])
+    first, second = pings(patient, puppet)
+
+    patient.receive_data(puppet.record(Opcode.PONG, Pong(first)), clinic.clock.now)
+    late = events_of(ReceiptsHeard, patient.take_events())
+    patient.receive_data(puppet.record(Opcode.PONG, Pong(second)), clinic.clock.now)
+
+    assert late == []
+    assert only(ReceiptsHeard, patient.take_events()).last == {EVERYONE: 2}
+
+
+def pings(patient: PatientConnection, puppet: PuppetDoctor) -> list[bytes]:
+    """The tokens of the PINGs that a patient has sent since the last call."""
+    tokens = []
+    for frame in map(frame_of, split(patient.data_to_send())):
+        payload = puppet.opener.open(frame)
+        puppet.opener.advance()
+        if frame.opcode is Opcode.PING:
+            tokens.append(messages.decode(Ping, payload).token)
+    return tokens
 
 
 # Reports
