@@ -12,10 +12,11 @@ SUITE ?= elgamal-p256-mlkem768
 WEATHER ?= fair
 PYTHON ?= python3
 ROW ?= all
+REQUESTS ?= 500
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-FAST := -m "not integration and not slow and not e2e"
+FAST := -m "not integration and not slow and not e2e and not conformance"
 
 # Unit tests wait for SQLite's fsync more than for anything else: their folders are in memory where there is room. The campaign
 # and the integration tests commit to the disk. An environment that forbids bytecode would have each worker, and each doctor that
@@ -54,7 +55,7 @@ images: ## build the images, also where no registry can be reached
 
 ##@ Test it
 .PHONY: test
-test: check cover guard faults e2e integration ## everything that can run here: check, unit tests with coverage, guard, the fault campaign, a browser, integration
+test: check cover api guard faults e2e integration ## everything that can run here: check, unit tests with coverage, the API, guard, the fault campaign, a browser, integration
 
 .PHONY: check
 check: $(VENV)/.dev-ready ## format, lint, types, layering, shell scripts, Dockerfiles
@@ -78,6 +79,10 @@ integration: $(VENV)/.dev-ready ## the shipped images, driven by Compose; skippe
 e2e: $(VENV)/.dev-ready ## the console in a real browser, with a doctor and patients as processes; pictures in build/screenshots; skipped without Chromium, but not with CI=true
 	$(BIN)/pytest -m e2e
 
+.PHONY: api
+api: $(VENV)/.dev-ready ## the HTTP API against its own description, by schemathesis: REQUESTS=500
+	API_REQUESTS=$(REQUESTS) $(BIN)/pytest -m conformance
+
 .PHONY: faults
 faults: $(VENV)/.dev-ready ## the fault campaign at the size of continuous integration; ROW=all, or the names of some
 	$(BIN)/telemed-lab faults $(foreach row,$(ROW),--run $(row))
@@ -96,7 +101,7 @@ guard: $(VENV)/.dev-ready ## the benchmark small: fail if a ratio fell below its
 
 .PHONY: slow
 slow: $(VENV)/.dev-ready ## the exhaustive forms of the sampled tests
-	$(BIN)/pytest -m "slow and not integration and not e2e" --timeout=3600
+	$(BIN)/pytest -m "slow and not integration and not e2e and not conformance" --timeout=3600
 
 .PHONY: cover
 cover: $(VENV)/.dev-ready ## branch coverage; shared/ must reach 98 %

@@ -17,12 +17,10 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 from litestar.exceptions import NotAuthorizedException
 from litestar.handlers.base import BaseRouteHandler
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.params import FromPath, HeaderParameter, JSONBody, PathParameter, QueryParameter
 from litestar.response import Stream
 
-from doctor import refusals
+from doctor import description, refusals
 from doctor.answers import (
     BACKUP_DIGEST,
     BACKUP_ENTRY,
@@ -59,9 +57,9 @@ from doctor.gateway import Gateway
 from doctor.metrics import CONTENT_TYPE, Metrics
 from doctor.thresholds import ThresholdsOrder
 
-delete = partial(litestar.delete, responses=refusals.DESCRIBED)
-get = partial(litestar.get, responses=refusals.DESCRIBED)
-post = partial(litestar.post, responses=refusals.DESCRIBED)
+delete = partial(refusals.describing, litestar.delete)
+get = partial(refusals.describing, litestar.get)
+post = partial(refusals.describing, litestar.post)
 
 
 async def _origin(
@@ -73,8 +71,11 @@ async def _origin(
 Orders: TypeAlias = NamedDependency[Commands]
 Doctor: TypeAlias = NamedDependency[Gateway]
 From: TypeAlias = NamedDependency[Origin]
-Moment: TypeAlias = Annotated[int, QueryParameter(ge=-(2**63), le=2**63 - 1)]  # what SQLite takes
-AlertNumber: TypeAlias = Annotated[int, PathParameter(ge=1, le=2**63 - 1)]
+WHOLE = (
+    2**53 - 1
+)  # up to here every reader of JSON knows whole numbers apart, of the description too; SQLite takes more
+Moment: TypeAlias = Annotated[int, QueryParameter(ge=-WHOLE, le=WHOLE)]
+AlertNumber: TypeAlias = Annotated[int, PathParameter(ge=1, le=WHOLE)]
 
 
 @post("/v1/invitations")
@@ -255,13 +256,13 @@ async def remove_operator(operator: FromPath[str], commands: Orders, origin: Fro
     return await commands.remove_operator(operator, origin)
 
 
-@litestar.get("/healthz", opt={"open": True})
+@litestar.get("/healthz", opt={"open": True}, security=description.OPEN)
 async def health() -> HealthAnswer:
     """The process lives."""
     return HealthAnswer("ok")
 
 
-@litestar.get("/readyz", opt={"open": True}, responses=refusals.NOT_READY)
+@litestar.get("/readyz", opt={"open": True}, security=description.OPEN, responses=refusals.NOT_READY)
 async def ready(gateway: Doctor) -> Response[HealthAnswer]:
     """Devices are accepted and the database takes writes."""
     if not gateway.ready or not await gateway.commands.storage_answers():
@@ -331,14 +332,9 @@ def create_app(gateway: Gateway, token: str) -> Litestar:
             "metrics": Provide(lambda: metrics, sync_to_thread=False),
         },
         exception_handlers=refusals.HANDLERS,
-        openapi_config=OpenAPIConfig(
-            title="Doctor gateway",
-            version="1",
-            # The JSON alone: the interactive pages load scripts from elsewhere.
-            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
-        ),
+        openapi_config=description.CONFIG,
         request_class=refusals.TextRequest,
-        request_max_body_size=256 * 1024,
+        request_max_body_size=refusals.BODY_LIMIT,
         debug=False,
         logging_config=None,
     )

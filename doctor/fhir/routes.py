@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
 from litestar import Request, Response, Router, get
@@ -11,12 +12,14 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException
 from litestar.openapi import ResponseSpec
+from litestar.openapi.spec import OpenAPIType, Operation, Parameter, Schema
 from litestar.params import QueryParameter
 
 from doctor.commands import Commands
 from doctor.fhir import resources, searches
 from doctor.fhir.resources import MEDIA_TYPE, AnyResource, Bundle, Entry, Link, OperationOutcome, Search
 from doctor.fhir.searches import BadSearch
+from doctor.refusals import said
 from shared.errors import StorageError
 from shared.logs import get_logger
 from shared.net.stream import clock
@@ -25,19 +28,46 @@ _log = get_logger("api")
 _Request: TypeAlias = Request[None, None, State]
 Orders: TypeAlias = NamedDependency[Commands]
 
+
+@dataclass
+class OfOne(Operation):
+    """The description of a search that is about one patient."""
+
+    def __post_init__(self) -> None:
+        """Say that the parameter is required; whether it is there is found where the others are read."""
+        for each in self.parameters or ():
+            if isinstance(each, Parameter) and each.name == "patient":
+                each.required = True
+
+
+def _told(pattern: str) -> Schema:
+    return Schema(type=OpenAPIType.STRING, pattern=f"^{pattern}$")
+
+
 # They describe the parameters; what is in them is read from the request itself, so that what is wrong is told in FHIR's own form.
 Whose: TypeAlias = Annotated[
     str | None,
-    QueryParameter(name="patient", description="`ID` or `Patient/ID`; required but for AuditEvent."),
+    QueryParameter(
+        name="patient",
+        description="`ID` or `Patient/ID`; required but for AuditEvent.",
+        schema_extra={"one_of": [_told(searches.NAME)]},
+    ),
 ]
 When: TypeAlias = Annotated[
     list[str] | None,
     QueryParameter(
-        name="date", description="A date or time, with eq, ge, gt, le or lt before it; may be repeated."
+        name="date",
+        description="A date or time, with eq, ge, gt, le or lt before it; may be repeated.",
+        schema_extra={"one_of": [Schema(type=OpenAPIType.ARRAY, items=_told(searches.DATE))]},
     ),
 ]
 HowMany: TypeAlias = Annotated[
-    str | None, QueryParameter(name="_count", description=f"Resources at most, 1 to {searches.MOST}.")
+    str | None,
+    QueryParameter(
+        name="_count",
+        description=f"Resources at most, 1 to {searches.MOST}.",
+        schema_extra={"one_of": [_told(searches.NUMBER)]},
+    ),
 ]
 
 
@@ -52,7 +82,7 @@ DESCRIBED = {
 }
 
 
-@get("/Observation", media_type=MEDIA_TYPE, responses=DESCRIBED)
+@get("/Observation", media_type=MEDIA_TYPE, responses=DESCRIBED, operation_class=OfOne)
 async def list_observations(
     request: _Request, commands: Orders, patient: Whose = None, date: When = None, count: HowMany = None
 ) -> Response[Bundle]:
@@ -60,7 +90,7 @@ async def list_observations(
     return _answer(request, commands.fhir_observations(searches.parse(request.query_params.multi_items())))
 
 
-@get("/Communication", media_type=MEDIA_TYPE, responses=DESCRIBED)
+@get("/Communication", media_type=MEDIA_TYPE, responses=DESCRIBED, operation_class=OfOne)
 async def list_communications(
     request: _Request, commands: Orders, patient: Whose = None, date: When = None, count: HowMany = None
 ) -> Response[Bundle]:
@@ -103,7 +133,9 @@ def _refuse_storage_error(_: _Request, error: StorageError | sqlite3.Error) -> R
 
 
 def _refuse_http_error(_: _Request, error: HTTPException) -> Response[OperationOutcome]:
-    return _refused(error.status_code, "login" if error.status_code == 401 else "invalid", error.detail)
+    answer = _refused(error.status_code, "login" if error.status_code == 401 else "invalid", said(error))
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 ROUTER = Router(

@@ -16,11 +16,12 @@ from shared.errors import UserError
 COUNT = 100  # resources in a bundle where nothing else is said
 MOST = 1000
 
-_DATE = re.compile(
-    r"(eq|ge|gt|le|lt)?(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?(Z|[+-]\d\d:\d\d))?)?)?",
-    re.ASCII,
-)
-_NAME = re.compile(r"(?:Patient/)?([a-z0-9][a-z0-9._-]{0,63})", re.ASCII)
+# The forms of values, as the description of the API tells them too.
+DATE = r"(eq|ge|gt|le|lt)?(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?(Z|[+-]\d\d:\d\d))?)?)?"
+NAME = r"(?:Patient/)?([a-z0-9][a-z0-9._-]{0,63})"
+NUMBER = r"([1-9][0-9]{0,2}|1000)"
+
+_DATE, _NAME, _NUMBER = (re.compile(form, re.ASCII) for form in (DATE, NAME, NUMBER))
 
 
 class BadSearch(UserError):
@@ -65,7 +66,7 @@ def _patient(text: str) -> str:
 
 def _count(values: Sequence[str] | None) -> int:
     text = values[0] if values else str(COUNT)
-    if not re.fullmatch(r"[0-9]{1,4}", text, re.ASCII) or not 1 <= int(text) <= MOST:
+    if not _NUMBER.fullmatch(text):
         raise BadSearch(f"_count={text[:80]!r} is no whole number from 1 to {MOST}.")
     return int(text)
 

@@ -138,7 +138,10 @@ async def test_the_description_says_how_orders_and_questions_are_refused(tmp_pat
                         form = told["content"]["application/fhir+json"]["schema"]["$ref"]
                         assert form.endswith("/OperationOutcome")
                     continue
-                assert set(refusals) == {"400", "401", "409", "503"}, (method, path)
+                expected = {"400", "401", "409", "503"}
+                expected |= {"404"} if "{" in path else set()
+                expected |= {"413"} if "requestBody" in operation else set()
+                assert set(refusals) == expected, (method, path)
                 for told in refusals.values():
                     assert told["content"]["application/json"]["schema"]["$ref"].endswith("/Problem")
                 assert "nothing of it has happened" in refusals["503"]["description"]
@@ -282,6 +285,52 @@ async def test_a_body_that_is_no_text_is_the_askers_mistake(tmp_path: Path) -> N
 
 
 @on_a_loop
+async def test_a_body_that_is_nested_without_end_is_the_askers_mistake(tmp_path: Path) -> None:
+    """More brackets than a decoder has room for: 400 and a readable text, and nothing in our log."""
+    async with serving(tmp_path) as it:
+        for body in (b"[" * 100_000, b'{"a":' * 30_000, b'{"text":' + b"[" * 5_000):
+            answer = await it.http.post(
+                "/v1/broadcasts", content=body, headers={"Content-Type": "application/json"}
+            )
+
+            assert answer.status_code == 400
+            assert "nested too deeply" in answer.json()["error"]
+        assert LOG.find("request failed") == []
+
+
+@on_a_loop
+async def test_a_method_that_an_address_does_not_take_is_told_the_ones_it_takes(tmp_path: Path) -> None:
+    """RFC 9110, 15.5.6: with `Allow`, under FHIR too."""
+    async with serving(tmp_path) as it:
+        for path, expected in (("/v1/groups", {"GET", "POST"}), ("/fhir/Observation", {"GET"})):
+            answer = await it.http.put(path)
+
+            assert answer.status_code == 405
+            assert set(answer.headers["Allow"].split(", ")) == {*expected, "OPTIONS"}
+
+
+@on_a_loop
+async def test_the_description_says_of_bodies_and_tokens_what_is_asked_for(tmp_path: Path) -> None:
+    """No other field, a number above zero, what holds inside a list; the token everywhere but at the two health checks."""
+    async with serving(tmp_path) as it:
+        _, schema = await it.ask("GET", "/schema/openapi.json")
+
+        bodies = schema["components"]["schemas"]
+        orders = [name for name in bodies if name.endswith("Order")]
+        assert orders
+        assert all(bodies[name]["additionalProperties"] is False for name in orders)
+        invite = bodies["InviteOrder"]["properties"]
+        assert invite["groups"]["items"] == {"type": "string", "minLength": 1, "maxLength": 64}
+        assert {"type": "number", "maximum": 87_600, "exclusiveMinimum": 0} in invite["hours"]["anyOf"]
+        assert bodies["Bounds"]["properties"]["low"]["anyOf"][0]["maximum"] == 400
+        assert schema["security"] == [{"token": []}]
+        assert schema["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+        for path, methods in schema["paths"].items():
+            for operation in methods.values():
+                assert operation.get("security") == ([{}] if path in ("/healthz", "/readyz") else None), path
+
+
+@on_a_loop
 async def test_a_repeated_key_in_parallel_is_one_order(tmp_path: Path) -> None:
     """However close together they come."""
     async with serving(tmp_path) as it:
@@ -397,11 +446,13 @@ REFUSED: dict[str, tuple[str, str, Any, int, str]] = {
         "groups",
     ),
     "a long key": ("POST", "/v1/groups", {"name": "ward"}, 400, "idempotency_key"),
-    "unknown path": ("GET", "/v1/nothing", None, 404, "Not Found"),
-    "wrong method": ("PUT", "/v1/groups", None, 405, "Method Not Allowed"),
+    "unknown path": ("GET", "/v1/nothing", None, 404, "nothing at this address"),
+    "wrong method": ("PUT", "/v1/groups", None, 405, "does not take the method; it takes GET, "),
     "too many bytes": ("POST", "/v1/broadcasts", {"text": "ä" * 20_000}, 409, "1 to 32768 bytes"),
     "too many letters": ("POST", "/v1/broadcasts", {"text": "x" * 32_769}, 400, "text"),
-    "an oversized request": ("POST", "/v1/broadcasts", {"text": "x" * 300_000}, 413, ""),
+    "an oversized request": ("POST", "/v1/broadcasts", {"text": "x" * 300_000}, 413, "at most 256 KiB"),
+    "a name in two parts": ("GET", "/v1/patients/an%2Fna/reports", None, 404, "nothing at this address"),
+    "a number that is none": ("POST", "/v1/alerts/one/acknowledge", {}, 404, "nothing at this address"),
 }
 
 
@@ -527,9 +578,10 @@ async def test_thresholds_and_alerts_are_refused_in_words(tmp_path: Path) -> Non
 
 @on_a_loop
 async def test_a_time_beyond_all_times_is_the_askers_mistake(tmp_path: Path) -> None:
-    """SQLite's numbers end at 63 bits; what does not fit is no fault of ours."""
+    """Whole numbers in JSON end at 53 bits, SQLite's at 63; what does not fit is no fault of ours."""
     async with serving(tmp_path) as it:
         await it.doctor.device("anna")
-        for before in (2**63, -(2**63) - 1):
+        assert (await it.ask("DELETE", f"/v1/patients/anna/reports?before={2**53 - 1}"))[0] == 200
+        for before in (2**53, 2**63, -(2**53), -(2**63) - 1):
             code, problem = await it.ask("DELETE", f"/v1/patients/anna/reports?before={before}")
             assert (code, problem["code"]) == (400, "request")
