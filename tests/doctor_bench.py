@@ -465,6 +465,12 @@ class Doctor:
         for _ in range(3):
             await self.writer.submit(lambda db: None)
 
+    async def epochs_begun(self) -> None:
+        """Wait until no group waits any more for others to join its next epoch, and the last one is on the disk."""
+        groups = self.fanout.groups.values()
+        await BELL.until(lambda: all(group.timer is None for group in groups), "every group's next epoch")
+        await self.settled()
+
     async def a_millisecond_over(self) -> None:
         """Wait until what was given the shortest life has expired."""
         until = clock().wall + 2

@@ -254,11 +254,11 @@ async def test_each_order_is_carried_out_once_for_its_key(tmp_path: Path) -> Non
         for number, (method, path, body) in enumerate(orders):
             first = await it.ask(method, path, body, key=f"key {number}")
             assert first[0] in (200, 201), first
-            await it.doctor.settled()
+            await it.doctor.epochs_begun()
             entries = it.doctor.reader.execute("SELECT count(*) FROM audit").fetchone()
             epochs = [group.epoch_number for group in it.doctor.fanout.groups.values()]
             again = await it.ask(method, path, body, key=f"key {number}")
-            await it.doctor.settled()
+            await it.doctor.epochs_begun()
 
             assert again == first
             assert it.doctor.reader.execute("SELECT count(*) FROM audit").fetchone() == entries
