@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable, Sequence
 
 from patient.verdicts import Ending, Unreachable
@@ -79,7 +80,7 @@ class Link:
         host, port = split_address(self.address)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await asyncio.get_running_loop().create_connection(protocol, host, port)
+                await _connect(protocol, host, port)
         except asyncio.CancelledError:
             self._forsake()
             raise
@@ -168,6 +169,24 @@ class Link:
         self.ending = self.ending or ending
         self._closed.set()
         self._settled.set()
+
+
+async def _connect(protocol: Callable[[], asyncio.Protocol], host: str, port: int) -> None:
+    """Connect to the first address of a host that answers.
+
+    A name is looked up here and not by create_connection: uvloop's, when it is called off meanwhile, leaves the look-up running,
+    and a failure of it to nobody but the log. Raises OSError: no address answers.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for number, (*_, address) in enumerate(found, 1):
+        try:
+            await loop.create_connection(protocol, address[0], port)
+        except OSError:
+            if number == len(found):
+                raise
+        else:
+            return
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -146,6 +146,8 @@ def _bind(host: str, port: int) -> socket.socket:
         except OSError:
             bound.close()
             raise
+    except socket.gaierror as error:
+        raise UserError(f"console_host {host!r} is no address of this machine ({error.strerror}).") from error
     except OSError as error:
         raise UserError(
             f"The console's port {host}:{port} cannot be taken ({error.strerror}). Set console_port to a free one, 0 for any,"

@@ -103,8 +103,10 @@ def test_a_doctor_with_another_key_is_refused_by_all_patients(
     five = deployment.established()
     sentence = "is not the doctor 'doctor' whose key this device pinned"
 
-    with deployment.stranger("doctor", "--network-alias", "doctor") as impostor:
-        deployment.wait_until("the impostor listens", lambda: "listening" in impostor.logs())
+    # It is not on the console's network, so it has no console.
+    without_console = ("--env", "TELEMED_DOCTOR_CONSOLE_PORT=null")
+    with deployment.stranger("doctor", "--network-alias", "doctor", *without_console) as impostor:
+        deployment.wait_until("the impostor is up", lambda: "api ready" in impostor.logs())
         deployment.compose("stop", "doctor")
         deployment.wait_until(
             "every patient has refused the impostor",

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import uvloop
@@ -146,6 +147,68 @@ def test_a_network_that_swallows_everything_is_unreachable(monkeypatch: pytest.M
 
                 assert not await link.open(lambda: pytest.fail("nothing to talk to"))
                 assert link.ending == Unreachable("no answer within 0.05 s")
+
+    asyncio.run(main())
+
+
+class UnansweredNames(uvloop.Loop):
+    """An event loop whose resolver says nothing; it notes what was asked, and whether the question was called off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[object] = []
+        self.called_off = 0
+
+    async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> Any:  # type: ignore[override]
+        """Wait for ever."""
+        self.asked.append(host)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.called_off += 1
+            raise
+
+
+def test_a_name_that_nobody_answers_for_is_asked_no_longer_than_the_time_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The question ends with the attempt: what the resolver says later would be an error in the log that nobody made."""
+    monkeypatch.setattr(links, "CONNECT_TIMEOUT_S", 0.01)
+    link = Link("gateway.clinic.invalid:7700", Positions(), lambda *_: None)
+
+    with asyncio.Runner(loop_factory=UnansweredNames) as runner:
+        opened = runner.run(link.open(lambda: pytest.fail("nothing to talk to")))
+        loop = runner.get_loop()
+
+        assert isinstance(loop, UnansweredNames)
+        assert (loop.asked, loop.called_off) == (["gateway.clinic.invalid"], 1)
+    assert not opened
+    assert link.ending == Unreachable("no answer within 0.01 s")
+
+
+def test_a_name_with_two_addresses_is_tried_at_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens at the first; the last refusal counts where nobody listens at any."""
+
+    async def main() -> None:
+        async with SmallDoctor() as doctor:
+            caller = Caller(doctor)
+            _, port = split_address(caller.address)
+            caller.address = f"gateway.clinic.invalid:{port}"
+            found = [
+                (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))
+                for host in ("127.0.0.2", "127.0.0.1")
+            ]
+
+            async def look_up(*_: object, **__: object) -> object:
+                return found
+
+            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+            link = caller.link()
+
+            assert await link.open(caller.connection)
+            await link.close()
+            found.reverse()
+        assert not await caller.link().open(caller.connection)
 
     asyncio.run(main())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -133,6 +134,28 @@ def test_where_it_may_not_listen_it_says_what_to_do(
         async with running(tmp_path) as doctor:
             with pytest.raises(UserError, match=text):
                 create_console(doctor.gateway, settings_for(tmp_path, **{"console_port": 0, **changes}))
+
+    on_a_loop(scenario)()
+
+
+def test_a_name_that_is_not_this_machines_is_not_called_a_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container it is the name on the console's network: who is not connected to that looks for it at the port in vain."""
+
+    def look_up(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async def scenario() -> None:
+        async with running(tmp_path) as doctor:
+            monkeypatch.setattr(socket, "getaddrinfo", look_up)
+            settings = settings_for(
+                tmp_path, console_host="console", console_certificate="self-signed", console_port=0
+            )
+            with pytest.raises(
+                UserError, match=r"console_host 'console' is no address of this machine \(Name"
+            ):
+                create_console(doctor.gateway, settings)
 
     on_a_loop(scenario)()
 
