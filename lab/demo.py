@@ -58,7 +58,7 @@ class RevocationResult(msgspec.Struct, frozen=True):
 
 
 class DemoResult(msgspec.Struct, frozen=True):
-    """What `telemed-lab demo --json` prints on its last line."""
+    """What `telemed-lab demo --json` prints on its last line. `seconds`: until every step was verified."""
 
     patients: int
     suite: str
@@ -122,6 +122,7 @@ async def run_demo(plan: DemoPlan, story: Story) -> DemoResult:
                     second = await _broadcast(scene, f"After the revocation: {plan.message}", rest)
                     could_read = read_anything(scene, revoked, second)
                     _verify_audit(scene)
+                    seconds = round(time.monotonic() - began, 1)
                     if plan.keep:
                         await _keep(scene)
                     await _stop(scene, rest)
@@ -131,7 +132,7 @@ async def run_demo(plan: DemoPlan, story: Story) -> DemoResult:
         established,
         [first, second],
         RevocationResult(revoked, could_read),
-        round(time.monotonic() - began, 1),
+        seconds,
     )
     if could_read:
         raise ScenarioFailed(f"{revoked} could read after its revocation.")

@@ -94,7 +94,8 @@ class Clinic:
 
     def report(self, name: str, text: str) -> None:
         """Have a device tell the doctor something."""
-        arguments = ["-m", "patient", "report", text, "--id", name, "--json"]
+        command = "import sys; from patient.cli import main; sys.exit(main())"
+        arguments = ["-c", command, "report", text, "--id", name, "--json"]
         program = Program(f"report of {name}", arguments, self.patients[name].environment, "stdout")
         self._begin(self._run(program)).result()
 

@@ -62,6 +62,16 @@ class Visitor:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
+    @contextmanager
+    def elsewhere(self, host: str) -> Iterator[None]:
+        """Go to another site for the length of the block; what the browser says of an answer there is no complaint."""
+        before = len(self.complaints)
+        yield
+        told = self.complaints[before:]
+        del self.complaints[before:]
+        assert all("the server responded with a status of" in each for each in told), told
+        self.hosts.discard(host)
+
     def require_peace(self) -> None:
         """The browser has complained of nothing and asked nobody else."""
         assert not self.complaints, self.complaints
