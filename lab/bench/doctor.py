@@ -15,7 +15,7 @@ from lab.bench.timing import processor_seconds, resident_bytes
 from lab.processes import inherited_environment
 from shared.errors import TelemedError
 
-SETTLING = 0.02  # seconds between two questions
+SETTLING = 0.002  # seconds between two questions; six hundred times in a quick run something has to settle, for some milliseconds each
 
 
 class BenchFailed(TelemedError):
