@@ -16,7 +16,7 @@ REQUESTS ?= 500
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-FAST := -m "not integration and not slow and not e2e and not conformance"
+FAST := -m "not slow" --ignore=tests/integration --ignore=tests/e2e --ignore=tests/conformance
 
 # Unit tests wait for SQLite's fsync more than for anything else: their folders are in memory where there is room. The campaign
 # and the integration tests commit to the disk. An environment that forbids bytecode would have each worker, and each doctor that
@@ -101,7 +101,7 @@ guard: $(VENV)/.dev-ready ## the benchmark small: fail if a ratio fell below its
 
 .PHONY: slow
 slow: $(VENV)/.dev-ready ## the exhaustive forms of the sampled tests
-	$(BIN)/pytest -m "slow and not integration and not e2e and not conformance" --timeout=3600
+	$(BIN)/pytest -m slow --ignore=tests/integration --ignore=tests/e2e --ignore=tests/conformance --timeout=3600
 
 .PHONY: cover
 cover: $(VENV)/.dev-ready ## branch coverage; shared/ must reach 98 %
