@@ -79,6 +79,10 @@ class Clinic:
         self.patients[name] = patient_program(self._directory, name, DEFAULT_SUITE.name, path)
         self._begin(self._stack.enter_async_context(self.patients[name])).result()
 
+    def stop(self, name: str) -> None:
+        """Ask a device to end, and wait for it; `restart` lets it come back."""
+        self._begin(self.patients[name].stop()).result()
+
     def until_established(self) -> None:
         """Wait for all devices."""
         for patient in self.patients.values():
