@@ -60,7 +60,7 @@ class Visitor:
     def picture(self, name: str) -> None:
         """Keep how it looks, in full height."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+        self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True, animations="disabled")
 
     @contextmanager
     def elsewhere(self, host: str) -> Iterator[None]:
