@@ -13,7 +13,7 @@ from enum import Enum, unique
 
 from shared.errors import UserError
 
-LISTENERS = 64
+LISTENERS = 128
 
 
 @unique
@@ -72,6 +72,11 @@ class Feed:
         """Something has changed."""
         for listener in self._listeners:
             listener.tell(topic)
+
+    @property
+    def listeners(self) -> int:
+        """How many listen now."""
+        return len(self._listeners)
 
     @contextmanager
     def listening(self) -> Iterator[Listener]:

@@ -1,7 +1,8 @@
 """The TCP port on which Prometheus reads `/metrics`, where one is wanted.
 
 Law: it has no token and speaks plain HTTP, so it is for loopback, or for a network that monitoring has to itself. It is never on the
-devices' network.
+devices' network. It answers to its own names and to addresses alone, so that no page in a browser nearby can read it; and it has room for so
+many, each for so long, since every connection takes a descriptor that devices need.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ from __future__ import annotations
 import asyncio
 import socket
 from functools import partial
+from typing import ClassVar
 
 import uvicorn
-from litestar import Litestar
+from litestar import Litestar, Request
+from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.exceptions import HTTPException
 
-from doctor import refusals
+from doctor import hosts, refusals
+from doctor.answering import PortConnection
 from doctor.api import show_metrics
 from doctor.api_server import ApiServer
 from doctor.gateway import Gateway
-from doctor.http import ApiConnection
 from doctor.metrics import Metrics
 from doctor.settings import LOOPBACK, DoctorSettings
 from doctor.wildcards import is_everywhere
@@ -28,6 +32,12 @@ from shared.logs import get_logger
 CONNECTIONS = 16  # at once; one more is told to come later
 
 _log = get_logger("metrics")
+
+
+class MetricsConnection(PortConnection):
+    """One scrape, or several; one connection too many is cut without a word."""
+
+    most: ClassVar[int] = 2 * CONNECTIONS
 
 
 class MetricsServer(ApiServer):
@@ -40,7 +50,7 @@ class MetricsServer(ApiServer):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so."""
-        protocol = partial(ApiConnection, self.config, self.server_state, {})
+        protocol = partial(MetricsConnection, self.config, self.server_state, {})
         self.servers = [await asyncio.get_running_loop().create_server(protocol, sock=self._bound)]
         self.started = True
         _log.info("metrics ready", host=self._bound.getsockname()[0], port=self.port)
@@ -57,8 +67,8 @@ def create_metrics(gateway: Gateway, settings: DoctorSettings) -> MetricsServer 
     require_off_the_devices_network(settings)
     bound = _bind(settings.metrics_host, settings.metrics_port)
     config = uvicorn.Config(
-        _create_app(gateway),
-        http=ApiConnection,
+        _create_app(gateway, settings.metrics_host),
+        http=MetricsConnection,
         ws="none",
         log_config=None,
         log_level="warning",
@@ -87,10 +97,21 @@ def require_off_the_devices_network(settings: DoctorSettings) -> None:
         )
 
 
-def _create_app(gateway: Gateway) -> Litestar:
+def _create_app(gateway: Gateway, name: str) -> Litestar:
     metrics = Metrics(gateway)
+    names = {name.lower(), socket.gethostname().lower()}
+
+    async def require_our_name(request: Request[None, None, State]) -> None:
+        found = hosts.name_in(request.headers.get("host", ""))
+        if found is None or not (hosts.is_known(found, names) or hosts.is_address(found)):
+            raise HTTPException(
+                "The metrics are not known under that name. Ask under metrics_host, or under an address.",
+                status_code=421,
+            )
+
     return Litestar(
         route_handlers=[show_metrics],
+        before_request=require_our_name,
         dependencies={"metrics": Provide(lambda: metrics, sync_to_thread=False)},
         exception_handlers=refusals.HANDLERS,
         openapi_config=None,

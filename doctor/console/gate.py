@@ -5,13 +5,12 @@ Law: nothing here depends on a page, and no answer, not even of a failure, goes 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+from doctor import hosts
 
 POLICY = "; ".join(
     (
@@ -36,8 +35,6 @@ HEADERS = {
     "cache-control": "no-store",
 }
 STRICT_TRANSPORT = ("strict-transport-security", "max-age=31536000")
-
-_HOST = re.compile(r"\A(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?\Z")
 
 
 class Gate:
@@ -78,8 +75,8 @@ class Gate:
     def _refusal(self, scope: HTTPScope) -> tuple[int, str] | None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         host = headers.get(b"host", "").lower()
-        found = _HOST.match(host)
-        if found is None or not self._known(found[1]):
+        name = hosts.name_in(host)
+        if name is None or not hosts.is_known(name, self._names):
             return (
                 421,
                 "This console is not known under that name. Open it under the address that it was given.",
@@ -92,10 +89,6 @@ class Gate:
         if not same_origin or site not in (None, "same-origin"):
             return 403, "This was sent by another site, or by no browser: nothing was done."
         return None
-
-    def _known(self, name: str) -> bool:
-        _, _, parent = name.partition(".")
-        return name in LOOPBACK_NAMES or name in self._names or f"*.{parent}" in self._names
 
 
 async def _answer(send: Send, status: int, text: str) -> None:

@@ -77,6 +77,10 @@ class Logins:
         over = now - login.seen >= IDLE or now - login.began >= LONGEST
         return over or not any(login is each for each in self._logins.values())
 
+    def streams_of(self, operator: str) -> int:
+        """How many pages of an operator watch, at whatever browsers."""
+        return sum(login.streams for login in self._logins.values() if login.operator == operator)
+
     def end(self, token: str) -> None:
         """Log out."""
         self._logins.pop(_digest(token), None)

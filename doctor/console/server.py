@@ -22,14 +22,13 @@ from doctor.console import certificates
 from doctor.console.app import create_app
 from doctor.console.connection import ANSWERED, ConsoleConnection
 from doctor.console.desk import Console
+from doctor.console.doorway import Doorway
 from doctor.gateway import Gateway
 from doctor.settings import DoctorSettings
 from doctor.wildcards import is_everywhere
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
 from shared.storage.keyfile import require_private_file
-
-TLS_HANDSHAKE = 5.0  # seconds
 
 _log = get_logger("console")
 
@@ -53,19 +52,29 @@ class ConsoleServer(ApiServer):
         self.address = address
         self.fingerprint = identity.fingerprint if identity else None
         self._bound = bound
-        self._context = identity.context if identity else None
+        self._protocol = partial(ConsoleConnection, config, self.server_state, {})
+        self.doorway = (
+            Doorway(bound, identity.context, self._protocol, lambda: len(self.server_state.connections))
+            if identity
+            else None
+        )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen: as uvicorn does, but with a short time for TLS handshakes, which nobody else limits."""
-        protocol = partial(ConsoleConnection, self.config, self.server_state, {})
-        timeout = TLS_HANDSHAKE if self._context else None
-        self.servers = [
-            await asyncio.get_running_loop().create_server(
-                protocol, sock=self._bound, ssl=self._context, ssl_handshake_timeout=timeout
-            )
-        ]
+        """Listen; with a certificate, by a doorway of our own."""
+        self.servers = []
+        if self.doorway is not None:
+            self.doorway.open()
+        else:
+            loop = asyncio.get_running_loop()
+            self.servers.append(await loop.create_server(self._protocol, sock=self._bound))
         self.started = True
         _log.info("console ready", url=self.address)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop: nobody new, then as uvicorn does."""
+        if self.doorway is not None:
+            await self.doorway.close()
+        await super().shutdown(sockets)
 
 
 def create_console(gateway: Gateway, settings: DoctorSettings) -> ConsoleServer | None:

@@ -35,10 +35,15 @@ def reset(transport: asyncio.BaseTransport) -> None:
     """Close a TCP connection with a reset: neither what waits nor a port is kept for a peer that is not to be spoken to."""
     raw = transport.get_extra_info("socket")
     if raw is not None:
-        with contextlib.suppress(OSError):  # it is gone already
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        end_by_reset(raw)
     # uvloop's transports are no subclass of asyncio's; they have the same methods.
     cast(asyncio.Transport, transport).abort()
+
+
+def end_by_reset(raw: socket.socket) -> None:
+    """Let whoever closes this socket send a reset, and keep nothing of what waits."""
+    with contextlib.suppress(OSError):  # it is gone already
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _nobody_listens(_events: list[Event] = []) -> None:  # noqa: B006  nobody changes it

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from doctor import metrics
+from doctor.answering import PortConnection
 from doctor.api import create_app
 from doctor.door import TurnedAway
 from doctor.metrics import Metrics, queue_lag
-from doctor.metrics_server import create_metrics
+from doctor.metrics_server import MetricsConnection, create_metrics
 from doctor.settings import DoctorSettings
 from shared.errors import UserError
 from shared.wire.checks import Check
@@ -151,21 +154,65 @@ async def test_the_figures_are_on_the_api_for_who_has_the_token(tmp_path: Path) 
     assert "telemed_ready 1.0" in answer.text
 
 
-@on_a_loop
-async def test_prometheus_reads_them_on_a_port_of_their_own(tmp_path: Path) -> None:
-    """Without a token, and nothing else is there."""
-    async with running(tmp_path) as doctor:
+@asynccontextmanager
+async def port_of_its_own(directory: Path) -> AsyncIterator[int]:
+    """A doctor whose metrics are served there."""
+    async with running(directory) as doctor:
         server = create_metrics(doctor.gateway, DoctorSettings(metrics_port=0))
         assert server is not None
         serving = asyncio.create_task(server.serve())
         await LOG.until("metrics ready")
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
-            answer, other = await client.get("/metrics"), await client.get("/v1/patients")
-        server.should_exit = True
-        await serving
+        try:
+            yield server.port
+        finally:
+            server.should_exit = True
+            await serving
+
+
+@on_a_loop
+async def test_prometheus_reads_them_on_a_port_of_their_own(tmp_path: Path) -> None:
+    """Without a token, and nothing else is there; under a name that is not ours nothing is told, as a page in a browser would try."""
+    async with (
+        port_of_its_own(tmp_path) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        answer, other = await client.get("/metrics"), await client.get("/v1/patients")
+        asked = {
+            host: (await client.get("/metrics", headers={"Host": host})).status_code
+            for host in (
+                "localhost:9464",
+                "10.1.2.3:9464",
+                "[fd00::1]:9464",
+                socket.gethostname(),
+                "evil.example:9464",
+                "localhost.evil.example",
+                "127.0.0.1.evil.example",
+                "",
+            )
+        }
 
     assert "telemed_ready 1.0" in answer.text
     assert other.status_code == 404
+    assert list(asked.values()) == [200] * 4 + [421] * 4, asked
+
+
+@on_a_loop
+async def test_connections_to_the_metrics_are_few_and_none_waits_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One too many is cut; one that says nothing or reads nothing is ended: each takes a descriptor that devices need."""
+    monkeypatch.setattr(MetricsConnection, "most", 3)
+    monkeypatch.setattr("doctor.http.REQUEST_DEADLINE", 0.2)
+    async with port_of_its_own(tmp_path) as port:
+        opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
+        with pytest.raises(ConnectionResetError):
+            await opened[-1][0].readexactly(1)
+        assert [await reader.read() for reader, _ in opened[:3]] == [b""] * 3
+        for _, writer in opened:
+            writer.close()
+        async with httpx.AsyncClient() as client:
+            assert (await client.get(f"http://127.0.0.1:{port}/metrics")).status_code == 200
+    assert issubclass(MetricsConnection, PortConnection), "which test_server shows to cut who reads nothing"
 
 
 @on_a_loop

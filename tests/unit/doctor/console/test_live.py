@@ -12,6 +12,7 @@ from doctor.answers import BroadcastOrder, Origin
 from doctor.console.desk import View
 from doctor.console.logins import IDLE, Login
 from doctor.console.pages import live
+from doctor.feed import Topic
 from shared.wire.messages import Report, ReportKind
 from tests.console_bench import Desk, console, text_of
 from tests.doctor_bench import ME, on_a_loop
@@ -101,3 +102,50 @@ async def test_a_login_has_so_many_streams(tmp_path: Path) -> None:
         answer = await browser.get("/live")
 
         assert (answer.status_code, "watching already" in text_of(answer)) == (409, True)
+
+
+@on_a_loop
+async def test_one_operator_does_not_take_all_streams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by many logins, and not by asking for all of them at once, before any of them counts; others watch all the while."""
+    monkeypatch.setattr(live, "STREAMS_OF_OPERATOR", 3)
+    monkeypatch.setattr(live, "HEARTBEAT", 0.01)
+    async with console(tmp_path) as desk:
+        await desk.operator("bea")
+        begun = [begin(desk)[1] for _ in range(5)]
+        first = [await anext(stream) for stream in begun]
+        assert first == [b"retry: 2000\n\n"] * 3 + [live._LATER] * 2
+        assert [part async for part in begun[3]] == []
+        login, other = begin(desk, "bea")
+        assert await anext(other) == b"retry: 2000\n\n"
+        assert (await (await desk.admin()).get("/live")).status_code == 409
+        desk.console.commands.feed.close()
+        for stream in (*begun, other):
+            assert live._ENDED not in [part async for part in stream]
+        assert (login.streams, desk.console.logins.streams_of("admin")) == (0, 0)
+
+
+@on_a_loop
+async def test_the_more_pages_watch_the_less_often_each_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All together ask the doctor so often, however many they are."""
+    paused: list[float] = []
+
+    async def note(seconds: float) -> None:
+        paused.append(round(seconds / live.SHARE))
+
+    async with console(tmp_path) as desk:
+        begun = [begin(desk)[1] for _ in range(4)]
+        for stream in begun:
+            await anext(stream)
+        monkeypatch.setattr("doctor.console.pages.live.asyncio.sleep", note)
+        desk.console.commands.feed.tell(Topic.EVENTS)
+        assert await anext(begun[0]) == b"event: events\ndata: \n\n"
+        monkeypatch.undo()
+        assert paused == [3]
+        desk.console.commands.feed.close()
+        for stream in begun:
+            async for _ in stream:
+                pass

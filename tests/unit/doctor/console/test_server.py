@@ -16,7 +16,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from doctor.console import certificates, connection
+from doctor import answering
+from doctor.console import certificates
 from doctor.console.connection import ConsoleConnection
 from doctor.console.passwords import Hasher
 from doctor.console.server import ConsoleServer, create_console
@@ -210,7 +211,7 @@ class Refusing(asyncio.Transport):
 @pytest.mark.parametrize("end", ["pause_writing", "timeout_keep_alive_handler", "eof_received"])
 def test_a_browser_that_reads_nothing_is_cut(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     """And one that reads again is not."""
-    monkeypatch.setattr(connection, "READ_DEADLINE", 0.01)
+    monkeypatch.setattr(answering, "READ_DEADLINE", 0.01)
 
     async def scenario() -> None:
         config = uvicorn.Config(_nothing, log_config=None, lifespan="off")
