@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from doctor import messages_cli, operators_cli, safekeeping, vitals_cli
+from doctor import messages_cli, operators_cli, safekeeping, verdicts, vitals_cli
 from doctor.answers import (
     AuditAnswer,
     DepartureAnswer,
@@ -248,11 +248,7 @@ def verify_audit(as_json: AsJson = False) -> None:
     """Recompute the audit log's hash chain and compare its signed heads; exit 1 names the first bad entry."""
     with calling() as client, busy("Recomputing the chain"):
         answer = client.get("/v1/audit/verify", AuditAnswer)
-    text = f"{answer.entries} entries and {answer.heads} signed heads verify."
-    text += "".join(f" {event[0].upper()}{event[1:]}." for event in answer.events)
-    if not answer.valid:
-        text = f"The audit log does not verify at entry {answer.first_bad}: {answer.reason}."
-    show_answer(answer, as_json, lambda: CONSOLE.print(text))
+    show_answer(answer, as_json, lambda: CONSOLE.print(verdicts.in_words(answer)))
     if not answer.valid:
         raise typer.Exit(1)
 

@@ -239,7 +239,8 @@ def _assemble(settings: DoctorSettings, stores: Stores) -> Gateway:
     roster.load(reader, sealer)
     messages = outbox.Outbox(doctor_id, keys.identity, sealer, random)
 
-    ledger, feed = Ledger(writer), Feed()
+    feed = Feed()
+    ledger = Ledger(writer, lambda: feed.tell(Topic.EVENTS))
 
     def keep_epoch(group: str, number: int, members: int) -> None:
         feed.tell(Topic.PATIENTS)

@@ -24,6 +24,8 @@ _log = get_logger("audit")
 
 LIMIT = 1000  # entries that wait for a disk
 NAMED = 20  # patients in an entry about logins that have none of their own
+PLACES = 3  # addresses in an entry about strangers: those that most came from
+ADDRESSES = 1024  # that are told apart between two such entries
 EACH = 60 * SECOND
 
 Work = Callable[[sqlite3.Connection], object]
@@ -34,15 +36,18 @@ class Ledger:
 
     Args:
         writer: the database's writer.
+        on_written: called when entries are on the disk.
     """
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, on_written: Callable[[], None] = lambda: None) -> None:
         self._writer = writer
+        self._on_written = on_written
         self._waiting: list[Work] = []
         self._writing: asyncio.Future[None] | None = None
         self._closed = False
         self._lost = 0
         self._strangers: Counter[str] = Counter()
+        self._places: Counter[str] = Counter()
         self._logins: Counter[str] = Counter()
         self._since = clock().elapsed
         self.refused: Counter[str] = Counter()  # strangers, since the start
@@ -63,10 +68,12 @@ class Ledger:
         if len(self._waiting) == 1:
             self.write_waiting()
 
-    def count_stranger(self, what: str) -> None:
-        """Somebody without a proven key was refused. `what` is one of a few fixed texts."""
+    def count_stranger(self, what: str, host: str) -> None:
+        """Somebody without a proven key was refused. `what` is one of a few fixed texts; `host`: the address it came from."""
         self._strangers[what] += 1
         self.refused[what] += 1
+        if host in self._places or len(self._places) < ADDRESSES:
+            self._places[host] += 1
 
     def count_login(self, patient_id: str) -> None:
         """A patient was admitted once more, without an entry of its own."""
@@ -83,15 +90,23 @@ class Ledger:
         """One entry for all strangers since the last one, and one for all logins that have none."""
         self._since = clock().elapsed
         detail = " ".join(f"{what}:{count}" for what, count in sorted(self._strangers.items()))
-        self._strangers.clear()
         if detail:
-            self.note(Action.STRANGERS_REFUSED, "door", detail)
+            self.note(Action.STRANGERS_REFUSED, "door", f"{detail}; from {self._named_places()}")
+        self._strangers.clear()
+        self._places.clear()
         if self._logins:
             named = self._logins.most_common(NAMED)
             others = self._logins.total() - sum(count for _, count in named)
             text = " ".join(f"{patient_id}:{count}" for patient_id, count in named)
             self._logins.clear()
             self.note(Action.ADMITTED_MORE, "patients", f"{text} and {others} of others" if others else text)
+
+    def _named_places(self) -> str:
+        """Where strangers came from: those addresses that most did, and how often elsewhere."""
+        named = self._places.most_common(PLACES)
+        others = self._strangers.total() - sum(count for _, count in named)
+        text = ", ".join(f"{host} ({count})" for host, count in named)
+        return f"{text} and elsewhere ({others})" if others else text
 
     async def close(self) -> None:
         """The doctor stops: write what is left, unless the disk refuses; nothing is taken after that."""
@@ -122,6 +137,7 @@ class Ledger:
         if error is None:
             del self._waiting[:count]
             self._lost -= lost
+            self._on_written()
             if self._waiting:
                 self._write()
         elif isinstance(error, StorageError):

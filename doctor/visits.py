@@ -117,8 +117,7 @@ class Visit:
         place = self._house.door.enter(host, self._show_out, clock().elapsed)
         if isinstance(place, TurnedAway):
             self._house.noise.tell(place.value, host, clock().elapsed)
-            self._house.ledger.count_stranger(place.name.lower())
-            self._house.tally.turned_away[place] += 1
+            self._count_turned_away(place, host)
             return False
         self._place = place
         self._house.streams.add(self.stream)
@@ -132,10 +131,15 @@ class Visit:
 
     def _show_out(self, why: TurnedAway) -> None:
         self._place = None
-        self._house.noise.tell(why.value, self.stream.connection.address, clock().elapsed)
-        self._house.ledger.count_stranger(why.name.lower())
-        self._house.tally.turned_away[why] += 1
+        host = self.stream.connection.address
+        self._house.noise.tell(why.value, host, clock().elapsed)
+        self._count_turned_away(why, host)
         self.stream.show_out()
+
+    def _count_turned_away(self, why: TurnedAway, host: str) -> None:
+        self._house.ledger.count_stranger(why.name.lower(), host)
+        self._house.tally.turned_away[why] += 1
+        self._house.feed.tell(Topic.EVENTS)
 
     def _ask_admission(self, verified: Verified) -> None:
         self._leave_door()  # it is no stranger any more: it need not make room for one
@@ -276,11 +280,14 @@ class Visit:
             # Anybody can knock, and a revoked device can do so without end; only what a proven patient did is worth an entry
             # that stays, and a line of its own.
             self._house.noise.tell("refused", host, elapsed, **line)
-            self._house.ledger.count_stranger(check.number)
+            self._house.ledger.count_stranger(check.number, host)
             return
         _log.warning("refused", **line)
         action = Action.RECEIPT_IMPOSSIBLE if check is Check.RECEIPT_ISSUED else Action.REFUSED
-        self._house.ledger.note(action, who["patient"], f"{check.number} {failed.detail}")
+        cause = f"{check.number} {failed.detail}"
+        self._house.ledger.note(action, who["patient"], f"{cause} from {self.stream.peer}")
+        if self._house.roster.member(who["patient"]) is not None:
+            self._house.fanout.troubles.note(who["patient"], f"refused: {cause}", clock().wall)
 
     def _budget_of(self, patient_id: str) -> str:
         """Whose entries a refusal counts among: who is to be enrolled makes up its name, so all of those share one budget."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,10 +11,11 @@ from typing import TypeAlias
 from litestar import MediaType, Request
 from litestar.datastructures import State
 from litestar.di import NamedDependency
+from litestar.exceptions import NotFoundException
 from litestar.params import SkipValidation
 from litestar.response import Response
 
-from doctor.answers import Origin
+from doctor.answers import Origin, PatientAnswer
 from doctor.commands import Commands
 from doctor.console.forms import Form
 from doctor.console.logins import Login, Logins, Visitors
@@ -43,6 +45,7 @@ class Console:
         doctor_id: whose console it is.
         secure: whether it speaks TLS.
         now: a clock that only goes forward, in milliseconds.
+        verifying: held while somebody verifies the audit log.
     """
 
     commands: Commands
@@ -53,6 +56,7 @@ class Console:
     visitors: Visitors = field(default_factory=Visitors)
     throttle: Throttle = field(default_factory=Throttle)
     now: Callable[[], int] = lambda: _elapsed()
+    verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,13 @@ class View:
     def new_key(self) -> str:
         """What makes one filling of a form an order that is carried out once."""
         return secrets.token_urlsafe(16)
+
+    def require_patient(self, patient: str) -> PatientAnswer:
+        """The patient of this id. Raises NotFoundException where there is none."""
+        found = self.commands.patient(patient)
+        if found is None:
+            raise NotFoundException
+        return found
 
     def page(self, template: str, status: int = 200, **context: object) -> Response[str]:
         """Answer with a template. What every template knows: `view`, `form` and `notice`."""

@@ -123,7 +123,7 @@ def _note_failure(console: Console, known: bool, name: str, address: str) -> Non
     if known and console.house.entries.take(f"console {name}", console.now()):
         console.house.ledger.note(Action.LOGIN_FAILED, name, f"from {address}")
     else:
-        console.house.ledger.count_stranger("login")
+        console.house.ledger.count_stranger("login", address)
 
 
 def _form(console: Console, request: HtmlRequest, form: Form, status: int = 200) -> Response[str]:

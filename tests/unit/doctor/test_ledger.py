@@ -77,8 +77,8 @@ async def test_strangers_are_counted_in_one_entry_a_minute(
     async with running(tmp_path) as doctor:
         ledger, now = doctor.house.ledger, clock()
         for _ in range(500):
-            ledger.count_stranger("V-031")
-        ledger.count_stranger("V-010")
+            ledger.count_stranger("V-031", "192.0.2.7")
+        ledger.count_stranger("V-010", "192.0.2.8")
         ledger.write_waiting()
         await doctor.settled()
         assert doctor.audited(Action.STRANGERS_REFUSED) == []
@@ -88,12 +88,36 @@ async def test_strangers_are_counted_in_one_entry_a_minute(
         ledger.write_waiting()
         await doctor.settled()
 
-        assert doctor.audited(Action.STRANGERS_REFUSED) == [("door", "V-010:1 V-031:500")]
+        assert doctor.audited(Action.STRANGERS_REFUSED) == [
+            ("door", "V-010:1 V-031:500; from 192.0.2.7 (500), 192.0.2.8 (1)")
+        ]
+
+
+@on_a_loop
+async def test_of_many_addresses_those_are_named_that_most_came_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry stays short, and so does what is remembered for it, however many addresses there are."""
+    monkeypatch.setattr(ledger_module, "ADDRESSES", 4)
+    async with running(tmp_path) as doctor:
+        ledger = doctor.house.ledger
+        for number in range(1, 8):
+            for _ in range(number if number < 5 else 9):
+                ledger.count_stranger("V-001", f"192.0.2.{number}")
+        ledger.sum_up()
+        ledger.count_stranger("failed", "192.0.2.9")
+        ledger.sum_up()
+        await doctor.settled()
+
+        assert [detail for _, detail in doctor.audited(Action.STRANGERS_REFUSED)] == [
+            "V-001:37; from 192.0.2.4 (4), 192.0.2.3 (3), 192.0.2.2 (2) and elsewhere (28)",
+            "failed:1; from 192.0.2.9 (1)",
+        ]
 
 
 @on_a_loop
 async def test_who_knocks_without_a_word_that_fits_is_counted_when_the_doctor_stops(tmp_path: Path) -> None:
-    """A real refusal; nothing of the stranger but the check stands in the log."""
+    """A real refusal; nothing of the stranger but the check and its address stands in the log."""
     async with running(tmp_path) as doctor:
         reader, writer = await asyncio.open_connection("127.0.0.1", doctor.gateway.port)
         writer.write(b"GET / HTTP/1.1")
@@ -101,7 +125,7 @@ async def test_who_knocks_without_a_word_that_fits_is_counted_when_the_doctor_st
         writer.close()
         await writer.wait_closed()
     async with running(tmp_path) as doctor:
-        assert doctor.audited(Action.STRANGERS_REFUSED) == [("door", "V-001:1")]
+        assert doctor.audited(Action.STRANGERS_REFUSED) == [("door", "V-001:1; from 127.0.0.1 (1)")]
 
 
 @on_a_loop
@@ -143,11 +167,11 @@ async def test_what_waits_at_the_end_is_written_and_the_last_head_is_signed(tmp_
     """A doctor that stops in good order leaves no entry that could be cut off unseen."""
     async with running(tmp_path) as doctor:
         await doctor.broadcast("x")
-        doctor.house.ledger.count_stranger("V-001")
+        doctor.house.ledger.count_stranger("V-001", "192.0.2.7")
     verdict = verify_audit(tmp_path)
     assert verdict.first_bad is None
     async with running(tmp_path) as doctor:
-        assert doctor.audited(Action.STRANGERS_REFUSED) == [("door", "V-001:1")]
+        assert doctor.audited(Action.STRANGERS_REFUSED) == [("door", "V-001:1; from 192.0.2.7 (1)")]
         assert doctor.reader.execute("SELECT max(sequence) FROM audit").fetchone()[0] > verdict.entries > 0
 
 
