@@ -123,6 +123,14 @@ class Alerts:
         )
         return [self._open(*row) for row in rows]
 
+    def unseen(self, db: sqlite3.Connection, limit: int) -> list[Alert]:
+        """The newest alerts that nobody has acknowledged, newest first; raises as `find_all`."""
+        rows = db.execute(
+            f"SELECT {_COLUMNS} FROM alerts WHERE {_WAITING} AND acknowledged IS NULL ORDER BY number DESC LIMIT ?",  # noqa: S608  the same
+            (limit,),
+        )
+        return [self._open(*row) for row in rows]
+
     def _waiting(self, db: sqlite3.Connection, patient_id: str) -> list[Alert]:
         rows = db.execute(
             f"SELECT {_COLUMNS} FROM alerts WHERE patient_id = ? AND {_WAITING}",  # noqa: S608  the same
@@ -166,6 +174,15 @@ class Alerts:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StorageError(f"alerts: {number} was written by another release ({error})") from error
         return Alert(number, patient_id, raised, latest, ended, acknowledged, acknowledged_by, finding)
+
+
+def count_unseen(db: sqlite3.Connection, patient_id: str | None = None) -> int:
+    """How many alerts nobody has acknowledged: of one patient, or of all."""
+    (found,) = db.execute(
+        f"SELECT count(*) FROM alerts WHERE {_WAITING} AND acknowledged IS NULL AND (?1 IS NULL OR patient_id = ?1)",  # noqa: S608  our own condition
+        (patient_id,),
+    ).fetchone()
+    return int(found)
 
 
 def forget(db: sqlite3.Connection, patient_id: str, before: int) -> None:

@@ -185,12 +185,12 @@ class Overview(Questions):
         return [InvitationRow(row[0], tuple(row[1].split()), *row[2:]) for row in rows]
 
     def replies(self, patient_id: str) -> list[ReportAnswer]:
-        """The newest texts of a patient, newest first.
+        """The newest texts of a patient, newest first, however many vitals came since.
 
         Raises:
             StorageError: a body does not open.
         """
-        return [each for each in self.reports(patient_id) if each.kind == "reply"][:REPLIES]
+        return self.texts(patient_id, REPLIES)
 
     def messages(self) -> list[MessageRow]:
         """The newest messages to anybody, newest first, as far as their bodies are kept."""

@@ -82,6 +82,15 @@ class Questions(Desk):
         found = self._office.reports.of_patient(self.reader, patient_id, REPORTS_SHOWN)
         return [_report_answer(each) for each in found]
 
+    def texts(self, patient_id: str, limit: int) -> list[ReportAnswer]:
+        """The newest texts of a patient, newest first.
+
+        Raises:
+            StorageError: a body does not open.
+        """
+        found = self._office.reports.of_kind(self.reader, patient_id, ReportKind.REPLY, limit)
+        return [_report_answer(each) for each in found]
+
     def list_groups(self) -> list[GroupAnswer]:
         """All groups with their members, and the epoch that each is in now: the disk follows a moment later."""
         running = self._office.fanout.groups

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from doctor import roster, thresholds
+from doctor import alerts, roster, thresholds
 from doctor.alerts import Alert
 from doctor.answers import AcknowledgeOrder, AlertAnswer, Origin, ThresholdsAnswer
 from doctor.desk import Desk
@@ -92,6 +92,18 @@ class Watching(Desk):
         """
         found = self._office.reports.alerts.find_all(self.reader, patient_id, not every, ALERTS_SHOWN)
         return [_alert_answer(each) for each in found]
+
+    def unseen_alerts(self, limit: int) -> list[AlertAnswer]:
+        """The newest alerts that nobody has acknowledged, newest first.
+
+        Raises:
+            StorageError: one does not open.
+        """
+        return [_alert_answer(each) for each in self._office.reports.alerts.unseen(self.reader, limit)]
+
+    def count_unseen_alerts(self, patient_id: str | None = None) -> int:
+        """How many alerts nobody has acknowledged: of one patient, or of all."""
+        return alerts.count_unseen(self.reader, patient_id)
 
     async def acknowledge(self, number: int, order: AcknowledgeOrder, origin: Origin) -> AlertAnswer:
         """Note that somebody has seen an alert.

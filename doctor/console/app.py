@@ -26,7 +26,10 @@ from doctor.console.gate import Gate
 from doctor.console.logins import Login
 from doctor.console.pages import (
     account,
+    alerts,
+    audit_log,
     entrance,
+    events,
     groups,
     invitations,
     live,
@@ -35,13 +38,29 @@ from doctor.console.pages import (
     patients,
     protocol,
     static,
+    vitals,
 )
 from doctor.console.rendering import render
 from doctor.restoration import Unconfirmed
 from shared.errors import StorageError, TelemedError, UserError
 from shared.logs import get_logger
 
-PAGES = (entrance, live, static, patients, patient, invitations, messages, groups, protocol, account)
+PAGES = (
+    entrance,
+    live,
+    static,
+    patients,
+    alerts,
+    patient,
+    vitals,
+    invitations,
+    messages,
+    groups,
+    events,
+    audit_log,
+    protocol,
+    account,
+)
 BODY_LIMIT = 256 * 1024  # bytes; three times what the longest message takes, as a form writes it
 
 _log = get_logger("console")

@@ -15,6 +15,8 @@ import jinja2
 import segno
 from markupsafe import Markup, escape
 
+from doctor.console.incidents import plain
+from doctor.console.measures import brief, told
 from doctor.console.states import describe
 from shared.text import readable
 
@@ -29,11 +31,20 @@ def _shown(value: object) -> object:
     return readable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def moment(milliseconds: int, exact: bool = False) -> Markup:
-    """A time since the Unix epoch; the browser shows how long ago it is, or, `exact`, the time in its own zone."""
-    when = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    machine, people = when.strftime("%Y-%m-%dT%H:%M:%SZ"), when.strftime("%Y-%m-%d %H:%M:%S UTC")
-    kind = "exact" if exact else "ago"
+def moment(milliseconds: int, exact: bool = False, axis: str = "") -> Markup:
+    """A time since the Unix epoch; the browser shows how long ago it is, or, `exact`, the time in its own zone.
+
+    `axis`: the "hour" or the "day" alone, as it stands below a drawing.
+
+    A number that is no time, as a changed log may have it, is shown as it is.
+    """
+    try:
+        when = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return escape(f"time {milliseconds}")
+    shown = {"hour": "%H:%M UTC", "day": "%Y-%m-%d"}.get(axis, "%Y-%m-%d %H:%M:%S UTC")
+    machine, people = when.strftime("%Y-%m-%dT%H:%M:%SZ"), when.strftime(shown)
+    kind = axis or ("exact" if exact else "ago")
     return Markup('<time datetime="{}" data-show="{}">{}</time>').format(machine, kind, people)
 
 
@@ -76,7 +87,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters.update(moment=moment, lines=lines, describe=describe)
+    found.filters.update(moment=moment, lines=lines, describe=describe, told=told, brief=brief, plain=plain)
     found.globals.update(static=static_url)
     return found
 

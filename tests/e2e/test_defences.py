@@ -12,7 +12,10 @@ from tests.e2e.visitor import Visitor, visiting
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 HOSTILE_NAME = '"><svg onload="document.title=\'owned\'">'
 ELSEWHERE = "http://elsewhere.example"
-PAGES = ("/", "/messages", "/messages/new", "/groups", "/invitations", "/account", "/protocol")
+PAGES = (
+    *("/", "/messages", "/messages/new", "/groups", "/invitations", "/account", "/protocol"),
+    *("/alerts", "/events", "/audit", "/patients/anna", "/patients/anna/thresholds"),
+)
 
 
 def test_what_patients_and_people_write_is_shown_and_never_run(browser: Browser, clinic: Clinic) -> None:
@@ -36,7 +39,7 @@ def test_what_patients_and_people_write_is_shown_and_never_run(browser: Browser,
         expect(page.get_by_role("region", name="Replies")).to_contain_text(HOSTILE)
         visitor.picture("hostile")
         _refuse_hostile_names(visitor)
-        for path in (*PAGES, "/patients/anna"):
+        for path in PAGES:
             visitor.open(path)
             assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
             assert "owned" not in page.title(), path

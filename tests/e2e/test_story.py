@@ -60,7 +60,7 @@ def _broadcast(page: Page, clinic: Clinic) -> None:
 def _revoke(page: Page, clinic: Clinic, name: str) -> None:
     """The confirmation wants the name; a wrong one is refused and changes nothing. The device is cut off and ends."""
     page.get_by_role("link", name=name).click()
-    expect(page.locator("#state")).to_contain_text(TEXT)
+    expect(page.locator("#exchanged")).to_contain_text(TEXT)
     page.get_by_role("link", name="Revoke …").click()
     page.get_by_label(f"Type {name} to confirm").fill(f"not {name}")
     page.get_by_role("button", name=f"Revoke {name}").click()
@@ -68,6 +68,7 @@ def _revoke(page: Page, clinic: Clinic, name: str) -> None:
     _confirm(page, name)
     assert clinic.exit_code(name) == REVOKED_EXIT
     expect(page.locator("#state")).to_contain_text("Cut off for good")
+    expect(page.locator("#state")).to_contain_text("It was revoked, and tried to come back.")
     expect(page.get_by_role("link", name="Write a message")).to_have_count(0)
 
 

@@ -1,46 +1,71 @@
-"""One patient: who it is, what was sent to it, what it has said; and how it is removed."""
+"""One patient: how it is and why, its alerts and vitals, what was sent to it, what it has said; and how it is removed."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from litestar import get, post
-from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from litestar.response import Response
 
 from doctor.answers import PatientAnswer
+from doctor.console import incidents, log_reading
 from doctor.console.desk import Filled, HtmlRequest, View, Viewed, see
 from doctor.console.forms import Form
+from doctor.console.incidents import OF_PATIENTS
+from doctor.console.pages.alerts import SEEN
+from doctor.console.pages.vitals import PERIODS, course_of, hours_in
 from shared.errors import UserError
 
 DONE = {
     "revoked": "Revoked: its connection is cut, and its groups have new keys that it never held.",
     "retired": "Retired: it is in no group any more. The same device may come back.",
+    "thresholds": "The thresholds are changed. They count from the next reading on.",
+    "seen": SEEN,
 }
+EVENTS = 3  # security events of a patient that are shown
 
 
 @get("/patients/{patient:str}")
 async def show_patient(patient: FromPath[str], request: HtmlRequest, view: Viewed) -> Response[str]:
     """The page."""
-    notice = DONE.get(request.query_params.get("done", ""))
-    return _show(view, "patient.html", patient, notice)
+    found, hours = view.require_patient(patient), hours_in(request)
+    return view.page(
+        "patient.html",
+        notice=DONE.get(request.query_params.get("done", "")),
+        **_state(view, found),
+        **_messages(view, found),
+        patient_id=patient,
+        alerts=view.commands.alerts(patient),
+        key=view.new_key(),
+        course=course_of(view, patient, hours),
+        periods=PERIODS,
+        section="/",
+    )
 
 
 @get("/patients/{patient:str}/state", opt={"quiet": True})
 async def show_state(patient: FromPath[str], view: Viewed) -> Response[str]:
-    """The part of it that changes."""
-    return _show(view, "patient_state.html", patient)
+    """How it is, as far as it changes."""
+    return view.page("patient_state.html", **_state(view, view.require_patient(patient)))
+
+
+@get("/patients/{patient:str}/messages", opt={"quiet": True})
+async def show_messages_of(patient: FromPath[str], view: Viewed) -> Response[str]:
+    """What was sent to it, and what it has said."""
+    return view.page("patient_messages.html", **_messages(view, view.require_patient(patient)))
 
 
 @get("/patients/{patient:str}/revoke")
 async def ask_revoke(patient: FromPath[str], view: Viewed) -> Response[str]:
     """What revoking means, and a field that nobody fills in by mistake."""
-    return _ask(view, require(view, patient), "revoke", Form())
+    return _ask(view, view.require_patient(patient), "revoke", Form())
 
 
 @post("/patients/{patient:str}/revoke")
 async def revoke(patient: FromPath[str], view: Viewed, form: Filled) -> Response[str] | Response[bytes]:
     """Expel a patient for good."""
-    found = require(view, patient)
+    found = view.require_patient(patient)
     if form.text("name") != patient:
         form.wrong("name", f"Type {patient} here, exactly as it is written above.")
         return _ask(view, found, "revoke", form, 422)
@@ -55,13 +80,13 @@ async def revoke(patient: FromPath[str], view: Viewed, form: Filled) -> Response
 @get("/patients/{patient:str}/retire")
 async def ask_retire(patient: FromPath[str], view: Viewed) -> Response[str]:
     """What retiring means."""
-    return _ask(view, require(view, patient), "retire", Form())
+    return _ask(view, view.require_patient(patient), "retire", Form())
 
 
 @post("/patients/{patient:str}/retire")
 async def retire(patient: FromPath[str], view: Viewed, form: Filled) -> Response[str] | Response[bytes]:
     """Remove a patient that is gone."""
-    found = require(view, patient)
+    found = view.require_patient(patient)
     try:
         await view.commands.retire(patient, view.origin(form))
     except UserError as error:
@@ -70,23 +95,14 @@ async def retire(patient: FromPath[str], view: Viewed, form: Filled) -> Response
     return see(f"/patients/{patient}?done=retired")
 
 
-def require(view: View, patient: str) -> PatientAnswer:
-    """The patient of this id. Raises NotFoundException where there is none."""
-    found = view.commands.patient(patient)
-    if found is None:
-        raise NotFoundException
-    return found
+def _state(view: View, patient: PatientAnswer) -> dict[str, Any]:
+    read = log_reading.read(view, EVENTS, actions=OF_PATIENTS, subject=patient.patient)
+    return {"patient": patient, "events": [incidents.tell(entry) for entry in read.entries]}
 
 
-def _show(view: View, template: str, patient: str, notice: str | None = None) -> Response[str]:
-    return view.page(
-        template,
-        notice=notice,
-        patient=require(view, patient),
-        messages=view.commands.messages_of(patient),
-        replies=view.commands.replies(patient),
-        section="/",
-    )
+def _messages(view: View, patient: PatientAnswer) -> dict[str, Any]:
+    name = patient.patient
+    return {"messages": view.commands.messages_of(name), "replies": view.commands.replies(name)}
 
 
 def _ask(view: View, patient: PatientAnswer, verb: str, form: Form, status: int = 200) -> Response[str]:
@@ -95,4 +111,4 @@ def _ask(view: View, patient: PatientAnswer, verb: str, form: Form, status: int 
     )
 
 
-HANDLERS = [show_patient, show_state, ask_revoke, revoke, ask_retire, retire]
+HANDLERS = [show_patient, show_state, show_messages_of, ask_revoke, revoke, ask_retire, retire]

@@ -60,6 +60,8 @@
       const unit = units.find(([, size]) => Math.abs(seconds) >= size);
       element.title = when.toLocaleString();
       element.textContent =
+        element.dataset.show === "hour" ? when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }) :
+        element.dataset.show === "day" ? when.toLocaleDateString([], { day: "numeric", month: "short" }) :
         element.dataset.show === "exact" ? when.toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) :
         Math.abs(seconds) > 7 * 86400 ? when.toLocaleDateString()
         : unit ? ago.format(Math.trunc(seconds / unit[1]), unit[0])

@@ -23,6 +23,7 @@ NAMES = {
     "handshake": "1-0",
     "message": "everyone.1",
     "name": "console.css",
+    "alert": "1",
 }
 
 

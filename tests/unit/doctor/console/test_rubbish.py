@@ -9,7 +9,7 @@ from urllib.parse import quote
 from tests.console_bench import ADDRESS, Fields, console
 from tests.doctor_bench import LOG, on_a_loop
 
-REQUESTS = 150
+REQUESTS = 200
 PIECES = [
     *(
         "",
@@ -60,6 +60,15 @@ PATHS = [
     ),
     *("/groups/*/members", "/groups/*/members/*/remove", "/invitations", "/account", "/account/password"),
     *("/static/*", "/login"),
+    *("/events", "/events/list", "/audit", "/audit/list", "/audit/verify"),
+    *("/alerts", "/alerts/list", "/alerts/*/acknowledge", "/patients/*/alerts", "/patients/*/messages"),
+    *(
+        "/patients/anna/thresholds",
+        "/patients/*/thresholds",
+        "/patients/anna/vitals",
+        "/patients/anna/readings",
+    ),
+    *("/patients/anna", "/patients/anna/alerts"),
     *(
         "/protocol",
         "/protocol/list",
@@ -90,6 +99,15 @@ FIELDS = [
     "done",
     "outcome",
     "seen",
+    "action",
+    "object",
+    "before",
+    "back",
+    "brief",
+    "heart-rate-low",
+    "heart-rate-high",
+    "spo2-low",
+    "temperature-high",
 ]
 
 
