@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sqlite3
 from dataclasses import dataclass
+from pathlib import Path
 
 from doctor import alerts, roster, thresholds
 from doctor.alerts import Alert
 from doctor.answers import AcknowledgeOrder, AlertAnswer, Origin, ThresholdsAnswer
 from doctor.desk import Desk
-from doctor.reports import StoredReport, Times
+from doctor.reports import Reports, StoredReport, Times
+from doctor.stores import DATABASE_FILE
 from doctor.thresholds import Thresholds, ThresholdsOrder
 from shared.net.stream import clock
+from shared.storage.sqlite import open_reader
 from shared.vitals import Vitals
 from shared.wire.messages import ReportKind
 
@@ -49,8 +54,17 @@ class Watching(Desk):
         Raises:
             StorageError: one does not open.
         """
-        found = self._office.reports.within(self.reader, patient_id, ReportKind.VITALS, Times(since), limit)
-        return [reading for each in reversed(found) if (reading := _reading(each)).vitals is not None]
+        return _course(self._office.reports, self.reader, patient_id, since, limit)
+
+    async def vitals_course_aside(self, patient_id: str, since: int, limit: int = COURSE) -> list[Reading]:
+        """`vitals_course` on another thread: to open two thousand readings takes longer than devices should wait for their turn."""
+        path = Path(self._office.settings.state_dir) / DATABASE_FILE
+
+        def read() -> list[Reading]:
+            with contextlib.closing(open_reader(path)) as db:
+                return _course(self._office.reports, db, patient_id, since, limit)
+
+        return await asyncio.to_thread(read)
 
     def thresholds(self, patient_id: str) -> ThresholdsAnswer:
         """What raises an alert for a patient.
@@ -121,6 +135,13 @@ class Watching(Desk):
             _alert_answer,
             AlertAnswer,
         )
+
+
+def _course(
+    reports: Reports, db: sqlite3.Connection, patient_id: str, since: int, limit: int
+) -> list[Reading]:
+    found = reports.within(db, patient_id, ReportKind.VITALS, Times(since), limit)
+    return [reading for each in reversed(found) if (reading := _reading(each)).vitals is not None]
 
 
 def _reading(report: StoredReport) -> Reading:

@@ -38,7 +38,7 @@ async def show_patient(patient: FromPath[str], request: HtmlRequest, view: Viewe
         patient_id=patient,
         alerts=view.commands.alerts(patient),
         key=view.new_key(),
-        course=course_of(view, patient, hours),
+        course=await course_of(view, patient, hours),
         periods=PERIODS,
         section="/",
     )

@@ -70,21 +70,24 @@ def hours_in(request: HtmlRequest) -> int:
     return hours if hours in PERIODS else USUAL
 
 
-def course_of(view: View, patient: str, hours: int) -> Course:
+async def course_of(view: View, patient: str, hours: int) -> Course:
     """Ask for all that is shown of them.
 
     Raises:
         StorageError: a reading does not open.
     """
     bounds = view.commands.thresholds(patient).bounds
+    stamp = stamp_of(
+        view, patient, hours, bounds
+    )  # before they are read: what comes meanwhile is then told once more
     end = clock().wall
     start = end - hours * _HOUR
-    readings = view.commands.vitals_course(patient, start)
+    readings = await view.commands.vitals_course_aside(patient, start)
     if len(readings) >= COURSE:
         start = readings[0].time  # more than are drawn: what is left out is not shown as a pause
     told = [(NAMES[measure], watched(measure, bounds.of(measure))) for measure in Measure]
     drawn = charts.draw(readings, bounds, start, end)
-    return Course(hours, readings, drawn, start, end, told, stamp_of(view, patient, hours, bounds))
+    return Course(hours, readings, drawn, start, end, told, stamp)
 
 
 def stamp_of(view: View, patient: str, hours: int, bounds: Thresholds) -> str:
@@ -97,21 +100,21 @@ def stamp_of(view: View, patient: str, hours: int, bounds: Thresholds) -> str:
 @get("/patients/{patient:str}/vitals", opt={"quiet": True})
 async def show_vitals(patient: FromPath[str], request: HtmlRequest, view: Viewed) -> Response[str]:
     """The drawings alone, unless they are those that were seen."""
-    return _part(view, request, patient, "vitals.html")
+    return await _part(view, request, patient, "vitals.html")
 
 
 @get("/patients/{patient:str}/readings", opt={"quiet": True})
 async def show_readings(patient: FromPath[str], request: HtmlRequest, view: Viewed) -> Response[str]:
     """The table alone, unless it is the one that was seen."""
-    return _part(view, request, patient, "readings.html")
+    return await _part(view, request, patient, "readings.html")
 
 
-def _part(view: View, request: HtmlRequest, patient: str, template: str) -> Response[str]:
+async def _part(view: View, request: HtmlRequest, patient: str, template: str) -> Response[str]:
     found, hours = view.require_patient(patient), hours_in(request)
     bounds = view.commands.thresholds(patient).bounds
     if request.query_params.get("seen") == stamp_of(view, patient, hours, bounds):
         return Response("", status_code=204)
-    return view.page(template, patient=found, course=course_of(view, patient, hours), periods=PERIODS)
+    return view.page(template, patient=found, course=await course_of(view, patient, hours), periods=PERIODS)
 
 
 @get("/patients/{patient:str}/thresholds")

@@ -163,7 +163,7 @@ async def test_so_many_readings_are_drawn_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The newest, over the whole width; of these so many are in the table."""
-    monkeypatch.setattr("doctor.watching.Watching.vitals_course.__defaults__", (3,))
+    monkeypatch.setattr("doctor.watching.Watching.vitals_course_aside.__defaults__", (3,))
     monkeypatch.setattr(vitals, "COURSE", 3)
     monkeypatch.setattr(vitals, "ROWS", 2)
     async with console(tmp_path) as desk:
