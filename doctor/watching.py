@@ -56,7 +56,7 @@ class Watching(Desk):
         """
         return _course(self._office.reports, self.reader, patient_id, since, limit)
 
-    async def vitals_course_aside(self, patient_id: str, since: int, limit: int = COURSE) -> list[Reading]:
+    async def vitals_course_aside(self, patient_id: str, since: int, limit: int) -> list[Reading]:
         """`vitals_course` on another thread: to open two thousand readings takes longer than devices should wait for their turn."""
         path = Path(self._office.settings.state_dir) / DATABASE_FILE
 

@@ -64,13 +64,18 @@ class Clinic:
     ) -> None:
         self._end()
 
-    def admit(self, *names: str) -> None:
-        """Invite patients and start their devices; whoever calls waits for what is to come of it."""
+    def admit(self, *names: str, vitals_every: int = 0) -> None:
+        """Invite patients and start their devices; whoever calls waits for what is to come of it.
+
+        `vitals_every`: so many seconds their simulated sensors report.
+        """
         for name in names:
             answer = self.client.post("/v1/invitations", InviteOrder(name), InvitationAnswer)
             path = self._directory / f"{name}.invitation"
             write_private(path, answer.invitation.encode())
-            self.patients[name] = patient_program(self._directory, name, DEFAULT_SUITE.name, path)
+            self.patients[name] = patient_program(
+                self._directory, name, DEFAULT_SUITE.name, path, vitals_every=vitals_every
+            )
             self._begin(self._stack.enter_async_context(self.patients[name])).result()
 
     def restart(self, name: str) -> None:

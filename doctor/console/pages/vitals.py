@@ -34,18 +34,27 @@ class Course:
 
     Attributes:
         readings: oldest first; `whole`: there are no others in that time.
-        charts: the drawings; `start`, `end`: what they show, in milliseconds since the Unix epoch.
-        watched: each measure's name, and what raises an alert.
+        bounds: what raises an alert.
+        start, end: what the drawings show, in milliseconds since the Unix epoch.
         stamp: another one as soon as anything is different.
     """
 
     hours: int
     readings: list[Reading]
-    charts: list[Chart]
+    bounds: Thresholds
     start: int
     end: int
-    watched: list[tuple[str, str]]
     stamp: str
+
+    @property
+    def charts(self) -> list[Chart]:
+        """The drawings; made at each look."""
+        return charts.draw(self.readings, self.bounds, self.start, self.end)
+
+    @property
+    def watched(self) -> list[tuple[str, str]]:
+        """Each measure's name, and what raises an alert."""
+        return [(NAMES[measure], watched(measure, self.bounds.of(measure))) for measure in Measure]
 
     @property
     def whole(self) -> bool:
@@ -82,12 +91,10 @@ async def course_of(view: View, patient: str, hours: int) -> Course:
     )  # before they are read: what comes meanwhile is then told once more
     end = clock().wall
     start = end - hours * _HOUR
-    readings = await view.commands.vitals_course_aside(patient, start)
+    readings = await view.commands.vitals_course_aside(patient, start, COURSE)
     if len(readings) >= COURSE:
         start = readings[0].time  # more than are drawn: what is left out is not shown as a pause
-    told = [(NAMES[measure], watched(measure, bounds.of(measure))) for measure in Measure]
-    drawn = charts.draw(readings, bounds, start, end)
-    return Course(hours, readings, drawn, start, end, told, stamp)
+    return Course(hours, readings, bounds, start, end, stamp)
 
 
 def stamp_of(view: View, patient: str, hours: int, bounds: Thresholds) -> str:

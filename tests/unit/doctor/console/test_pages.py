@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
@@ -75,6 +76,39 @@ async def test_a_long_list_has_pages(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert ('rel="next"' in first.text, 'rel="prev"' in first.text) == (True, False)
         assert "berta" in second.text
         assert ('rel="next"' in second.text, 'rel="prev"' in second.text) == (True, True)
+
+
+@on_a_loop
+async def test_a_page_of_patients_asks_for_its_rows_however_many_patients_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten times as many patients are not one question more to the disk, nor one row more; and live updates name a topic, no patient."""
+    monkeypatch.setattr(patients, "PAGE", 4)
+    async with console(tmp_path) as desk:
+        browser, doctor = await desk.admin(), desk.doctor
+        asked: list[list[str]] = []
+        for known in (range(10), range(10, 100)):
+
+            def enrol(db: sqlite3.Connection, known: range = known) -> None:
+                for number in known:
+                    standing = "revoked" if number % 2 else "active"
+                    values = (f"p-{number:03}", b"\x04" * 65, f"key {number}", standing)
+                    db.execute(
+                        "INSERT INTO patients (patient_id, algorithm, public_key, fingerprint, standing, enrolled_at, last_seen)"
+                        " VALUES (?, 1, ?, ?, ?, 0, 0)",
+                        values,
+                    )
+
+            await doctor.writer.submit(enrol)
+            doctor.house.roster.load(doctor.reader, doctor.gateway.commands._office.sealer)
+            statements: list[str] = []
+            doctor.reader.set_trace_callback(statements.append)
+            page = await browser.get("/patients/list")
+            doctor.reader.set_trace_callback(None)
+            asked.append(statements)
+            assert page.text.count('<tr id="row-') == 4
+        assert f"1 to 4 of {len(doctor.house.roster)}" in text_of(page)
+        assert len(asked[0]) == len(asked[1])
 
 
 @on_a_loop

@@ -163,7 +163,6 @@ async def test_so_many_readings_are_drawn_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The newest, over the whole width; of these so many are in the table."""
-    monkeypatch.setattr("doctor.watching.Watching.vitals_course_aside.__defaults__", (3,))
     monkeypatch.setattr(vitals, "COURSE", 3)
     monkeypatch.setattr(vitals, "ROWS", 2)
     async with console(tmp_path) as desk:
@@ -256,10 +255,8 @@ async def test_of_many_alerts_the_first_page_shows_a_few(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And how many there are; the page of alerts has a bound too."""
-    for place in (alerts, "doctor.console.pages.patients"):
-        monkeypatch.setattr(place, "FIRST", 1) if not isinstance(place, str) else monkeypatch.setattr(
-            f"{place}.FIRST", 1
-        )
+    monkeypatch.setattr(alerts, "FIRST", 1)
+    monkeypatch.setattr("doctor.console.pages.patients.FIRST", 1)
     monkeypatch.setattr(alerts, "PAGE", 2)
     async with console(tmp_path) as desk:
         browser = await desk.admin()
