@@ -24,6 +24,7 @@ Text = Annotated[str, Meta(min_length=1, max_length=32_768)]
 Hours = Annotated[float, Meta(gt=0, le=87_600)]
 
 
+AUDIT_SHOWN = 1000  # entries of the audit log in one answer
 BACKUP_DIGEST = "Backup-SHA256"
 BACKUP_ENTRY = "Backup-Entry"
 """Headers of a backup: the SHA-256 of its bytes in hexadecimal digits, and the last audit entry that is in it."""
@@ -220,6 +221,27 @@ class MemberAnswer(Answer, frozen=True):
     group: str
     patient: str
     number: int
+
+
+class AuditEntryAnswer(Answer, frozen=True):
+    """One entry of the audit log; `time` in milliseconds since the Unix epoch."""
+
+    sequence: int
+    time: int
+    actor: str
+    action: str
+    subject: str
+    detail: str
+
+
+class AuditEntriesAnswer(Answer, frozen=True):
+    """Entries of the audit log, newest first. `older`: ask again for those before this one; null: the log begins here.
+
+    One question looks at a bounded part of the log, so `entries` may be few, or none, where `older` goes on.
+    """
+
+    entries: list[AuditEntryAnswer]
+    older: int | None
 
 
 class AuditAnswer(Answer, frozen=True):

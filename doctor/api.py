@@ -22,11 +22,13 @@ from litestar.response import Stream
 
 from doctor import description, refusals
 from doctor.answers import (
+    AUDIT_SHOWN,
     BACKUP_DIGEST,
     BACKUP_ENTRY,
     AcknowledgeOrder,
     AlertAnswer,
     AuditAnswer,
+    AuditEntriesAnswer,
     BroadcastAnswer,
     BroadcastOrder,
     ConsoleAnswer,
@@ -196,6 +198,17 @@ async def remove_member(
     return await commands.remove_member(group, patient, origin)
 
 
+@get("/v1/audit")
+async def list_audit_entries(
+    commands: Orders,
+    limit: Annotated[int, QueryParameter(ge=1, le=AUDIT_SHOWN)] = 100,
+    about: Annotated[str, QueryParameter(max_length=256)] = "",
+    before: Annotated[int | None, QueryParameter(ge=1, le=2**63 - 1)] = None,
+) -> AuditEntriesAnswer:
+    """The newest entries of the audit log: about anything or one name, before one entry or up to the last."""
+    return commands.audit_entries(limit, about, before)
+
+
 @get("/v1/audit/verify")
 async def verify_audit(commands: Orders) -> AuditAnswer:
     """Recompute the audit chain and compare its signed heads."""
@@ -294,6 +307,7 @@ HANDLERS = [
     create_group,
     add_member,
     remove_member,
+    list_audit_entries,
     verify_audit,
     back_up,
     show_restore,

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from doctor import messages_cli, operators_cli, safekeeping, verdicts, vitals_cli
+from doctor import audit_cli, messages_cli, operators_cli, safekeeping, verdicts, vitals_cli
 from doctor.answers import (
     AuditAnswer,
     DepartureAnswer,
@@ -37,6 +37,7 @@ from doctor.terminal import (
     Patient,
     busy,
     calling,
+    counted,
     part,
     show_answer,
     show_table,
@@ -50,6 +51,7 @@ groups_app = typer.Typer(no_args_is_help=True, help="Groups and their members.")
 audit_app = typer.Typer(no_args_is_help=True, help="The audit log.")
 app.add_typer(groups_app, name="groups")
 app.add_typer(audit_app, name="audit")
+audit_cli.register(audit_app)
 safekeeping.register(app)
 operators_cli.register(app)
 vitals_cli.register(app)
@@ -173,7 +175,7 @@ def patients(as_json: AsJson = False) -> None:
     columns = ["patient", "state", "groups:epoch", "suite", "last admitted", "fingerprint"]
 
     def show() -> None:
-        show_table(f"{len(found)} patients", columns, rows)
+        show_table(counted(len(found), "patient"), columns, rows)
         for each in found:
             if each.trouble is not None:
                 CONSOLE.print(Text(f"{each.patient}: {logs.plain(each.trouble)}", "yellow"), soft_wrap=True)
@@ -213,7 +215,9 @@ def list_groups(as_json: AsJson = False) -> None:
         found = client.get("/v1/groups", list[GroupAnswer])
     rows = [[g.name, str(g.epoch), str(len(g.members)), " ".join(g.members)] for g in found]
     show_answer(
-        found, as_json, lambda: show_table(f"{len(found)} groups", ["group", "epoch", "members", ""], rows)
+        found,
+        as_json,
+        lambda: show_table(counted(len(found), "group"), ["group", "epoch", "members", ""], rows),
     )
 
 

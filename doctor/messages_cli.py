@@ -17,7 +17,17 @@ from doctor.answers import (
     ReceiptAnswer,
     ReportAnswer,
 )
-from doctor.terminal import CONSOLE, AsJson, Patient, calling, part, show_answer, show_table, time_text
+from doctor.terminal import (
+    CONSOLE,
+    AsJson,
+    Patient,
+    calling,
+    counted,
+    part,
+    show_answer,
+    show_table,
+    time_text,
+)
 from shared.wire.messages import BODY_LIMIT
 
 Body = Annotated[str, typer.Argument(help="The message; '-' reads it from standard input.")]
@@ -53,7 +63,9 @@ def broadcast(
         answer = client.post("/v1/broadcasts", order, BroadcastAnswer)
 
     def show() -> None:
-        CONSOLE.print(f"Accepted for {answer.recipients} patients in {answer.group}. Its receipts:")
+        CONSOLE.print(
+            f"Accepted for {counted(answer.recipients, 'patient')} in {answer.group}. Its receipts:"
+        )
         sys.stdout.write(f"telemed-doctor receipts {answer.id}\n")
 
     show_answer(answer, as_json, show)
@@ -107,5 +119,7 @@ def reports(
         found = client.get(f"/v1/patients/{part(patient)}/reports", list[ReportAnswer])
     rows = [[time_text(report.received), report.kind, report.shown] for report in found]
     show_answer(
-        found, as_json, lambda: show_table(f"{len(found)} reports", ["received", "kind", "report"], rows)
+        found,
+        as_json,
+        lambda: show_table(counted(len(found), "report"), ["received", "kind", "report"], rows),
     )

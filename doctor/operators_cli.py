@@ -7,7 +7,7 @@ import sys
 import typer
 
 from doctor.answers import ConsoleAnswer, OperatorAnswer, OperatorOrder, PasswordAnswer
-from doctor.terminal import CONSOLE, AsJson, calling, part, show_answer, show_table, time_text
+from doctor.terminal import CONSOLE, AsJson, calling, counted, part, show_answer, show_table, time_text
 
 operators_app = typer.Typer(no_args_is_help=True, help="Who may log in at the web console.")
 
@@ -53,7 +53,7 @@ def list_operators(as_json: AsJson = False) -> None:
         found = client.get("/v1/operators", list[OperatorAnswer])
     rows = [[each.name, time_text(each.created), time_text(each.changed)] for each in found]
     columns = ["operator", "added", "password since"]
-    show_answer(found, as_json, lambda: show_table(f"{len(found)} operators", columns, rows))
+    show_answer(found, as_json, lambda: show_table(counted(len(found), "operator"), columns, rows))
 
 
 @operators_app.command("add")

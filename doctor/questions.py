@@ -9,8 +9,16 @@ import asyncio
 import sqlite3
 from pathlib import Path
 
-from doctor import audit, groups, receipts, roster
-from doctor.answers import AuditAnswer, GroupAnswer, PatientAnswer, ReceiptAnswer, ReportAnswer
+from doctor import audit, chronicle, groups, receipts, roster
+from doctor.answers import (
+    AuditAnswer,
+    AuditEntriesAnswer,
+    AuditEntryAnswer,
+    GroupAnswer,
+    PatientAnswer,
+    ReceiptAnswer,
+    ReportAnswer,
+)
 from doctor.desk import Desk
 from doctor.reports import StoredReport
 from doctor.roster import Patient
@@ -107,6 +115,15 @@ class Questions(Desk):
         except StorageError:
             return False
         return True
+
+    def audit_entries(self, limit: int, subject: str, before: int | None) -> AuditEntriesAnswer:
+        """The newest entries of the audit log, as far as they are committed; about `subject` alone unless that is ""."""
+        found = chronicle.find(self.reader, limit, before, subject=subject)
+        entries = [
+            AuditEntryAnswer(each.sequence, each.time, each.actor, each.action, each.subject, each.detail)
+            for each in found.entries
+        ]
+        return AuditEntriesAnswer(entries, found.older)
 
     async def verify_audit(self) -> AuditAnswer:
         """Recompute the chain and compare the signed heads, on another thread."""

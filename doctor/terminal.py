@@ -16,7 +16,9 @@ from urllib.parse import quote
 
 import msgspec
 import typer
+from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -38,6 +40,8 @@ STATE_COLOURS = {
     "revoked": "red",
     "expired": "red",
 }
+
+UNLIMITED = 10_000  # columns; wider than any row
 
 CONSOLE = Console()
 ERRORS = Console(stderr=True)
@@ -109,13 +113,29 @@ def show_answer(answer: Any, as_json: bool, show: Callable[[], None]) -> None:
 
 
 def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table; a cell that is a state has its colour. A cell may be a patient's own words."""
-    table = Table(title=Text(title), title_justify="left")
+    """Print a table; a cell that is a state has its colour. A cell may be a patient's own words.
+
+    Nothing is cut off: half a fingerprint is none. On a terminal long words are folded; in a file, or for another program, each
+    row is as wide as it has to be.
+    """
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(readable(cell), style=STATE_COLOURS.get(cell, "")) for cell in row))
-    CONSOLE.print(table)
+    if CONSOLE.is_terminal:
+        CONSOLE.print(table)
+        return
+    page = Console(width=UNLIMITED)
+    page = Console(width=Measurement.get(page, page.options, table).maximum)
+    with page.capture() as captured:
+        page.print(table)
+    CONSOLE.file.write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """So many of something, in words that agree."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def time_text(milliseconds: int) -> str:

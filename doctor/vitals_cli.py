@@ -8,7 +8,17 @@ import msgspec
 import typer
 
 from doctor.answers import AcknowledgeOrder, AlertAnswer, ThresholdsAnswer
-from doctor.terminal import CONSOLE, AsJson, Patient, calling, part, show_answer, show_table, time_text
+from doctor.terminal import (
+    CONSOLE,
+    AsJson,
+    Patient,
+    calling,
+    counted,
+    part,
+    show_answer,
+    show_table,
+    time_text,
+)
 from doctor.thresholds import Bounds, ThresholdsOrder
 from shared.vitals import Measure
 
@@ -91,7 +101,7 @@ def alerts(
         for each in found
     ]
     columns = ["alert", "patient", "what", "worst", "reports", "since", "until", "acknowledged by"]
-    show_answer(found, as_json, lambda: show_table(f"{len(found)} alerts", columns, rows))
+    show_answer(found, as_json, lambda: show_table(counted(len(found), "alert"), columns, rows))
 
 
 def acknowledge(

@@ -39,6 +39,7 @@ ROUTES = {
     "/v1/groups": {"get", "post"},
     "/v1/groups/{group}/members": {"post"},
     "/v1/groups/{group}/members/{patient}": {"delete"},
+    "/v1/audit": {"get"},
     "/v1/audit/verify": {"get"},
     "/v1/console": {"get"},
     "/v1/operators": {"get", "post"},

@@ -133,6 +133,7 @@ IN_TURN = [
     "retire anna",
     "revoke anna",
     "audit verify",
+    "audit list --count 3 --about anna",
     "confirm-restore --yes",
     "restore {directory}/none",
 ]
@@ -211,7 +212,7 @@ def test_every_command_for_people(run: Terminal, doctor: Doctor) -> None:
     assert "2 groups" in out
     assert re.search(r"ward .* 1 .* anna", out)
     out = say("broadcast", "round at nine")
-    assert "Accepted for 1 patients in everyone." in out
+    assert "Accepted for 1 patient in everyone." in out
     (line,) = [line for line in out.splitlines() if line.startswith("telemed-doctor receipts ")]
     message = line.split()[-1]
     doctor.wait(doctor.delivered(anna, int(message.rpartition(".")[2])))
@@ -224,7 +225,7 @@ def test_every_command_for_people(run: Terminal, doctor: Doctor) -> None:
     doctor.wait(doctor.delivered(anna, int(message.rpartition(".")[2])))
     assert "1 of 1 delivered" in say("receipts", message)
     out = say("patients")
-    assert "1 patients" in out
+    assert out.startswith("1 patient\n")
     assert "nothing came" not in out
     doctor.fanout.troubles.note("anna", "nothing came", 0)
     assert "anna: 1970-01-01 00:00:00 UTC: nothing came" in say("patients")
@@ -234,6 +235,10 @@ def test_every_command_for_people(run: Terminal, doctor: Doctor) -> None:
     )
     assert "anna is revoked; new epochs began in no group." in say("revoke", "anna")
     assert re.search(r"\d+ entries and \d+ signed heads verify\.", say("audit", "verify"))
+    out = say("audit", "list", "--about", "anna", "--count", "2")
+    assert re.search(r"2 entries\n.*retired .*anna.*\n.*revoked .*anna", out, re.S)
+    (older,) = re.findall(r"Older ones: --before (\d+)", out)
+    assert "retired" not in say("audit", "list", "--about", "anna", "--before", older)
 
 
 def test_the_console_and_its_operators(run: Terminal, doctor: Doctor) -> None:
@@ -513,6 +518,23 @@ def test_an_exit_without_a_number_is_a_failure(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(cli, "app", leave)
 
     assert cli.main() == 1
+
+
+def test_nothing_in_a_table_is_cut_off(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fingerprint is compared by its last letter too: folded on a narrow terminal, on one line where there is none."""
+    fingerprint, columns = "zqnuwhby6r6t24irc7vq4eoeqre3a4tl", ["a", "b", "c"]
+    terminal.show_table("t", columns, [[fingerprint] * 3])
+    assert capsys.readouterr().out.count(fingerprint) == 3
+
+    out = io.StringIO()
+    monkeypatch.setattr(terminal, "CONSOLE", Console(file=out, force_terminal=True, width=30, no_color=True))
+    terminal.show_table("t", columns, [["x", "y", fingerprint]])
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
+    cells = [line.split()[-1] for line in shown.splitlines() if line.strip() and "─" not in line]
+    assert "".join(cells).endswith(fingerprint)
+    assert max(map(len, shown.splitlines())) <= 30
 
 
 def test_on_a_terminal_long_work_shows_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
