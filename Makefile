@@ -76,7 +76,7 @@ integration: $(VENV)/.dev-ready ## the shipped images, driven by Compose; skippe
 	$(BIN)/pytest -m integration
 
 .PHONY: e2e
-e2e: $(VENV)/.dev-ready ## the console in a real browser, with a doctor and patients as processes; pictures in build/screenshots; skipped without Chromium, but not with CI=true
+e2e: $(VENV)/.dev-ready ## the tutorial, as it stands there; the console in a real browser, with pictures in build/screenshots; that is skipped without Chromium, but not with CI=true
 	$(BIN)/pytest -m e2e
 
 .PHONY: api
@@ -113,6 +113,10 @@ cover: $(VENV)/.dev-ready ## branch coverage; shared/ must reach 98 %
 .PHONY: spec
 spec: $(VENV)/.dev-ready ## write the tables and diagrams of shared/SPEC.md anew from the code
 	$(BIN)/python -m shared.spec_tables --write
+
+.PHONY: picture
+picture: $(VENV)/.dev-ready ## draw the terminal picture of README anew, from a run of the demo
+	$(BIN)/telemed-lab demo --patients 2 --picture docs
 
 .PHONY: lock
 lock: $(VENV)/.dev-ready ## lock the dependencies of pyproject.toml anew, with hashes

@@ -16,7 +16,6 @@ from urllib.parse import quote
 
 import msgspec
 import typer
-from rich import box
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -118,7 +117,7 @@ def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     Nothing is cut off: half a fingerprint is none. On a terminal long words are folded; in a file, or for another program, each
     row is as wide as it has to be.
     """
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:

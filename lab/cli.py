@@ -19,6 +19,7 @@ from lab.bench.command import bench
 from lab.demo import DemoPlan, run_demo
 from lab.faults.command import faults
 from lab.faults.weather import WEATHERS, weather_named
+from lab.picture import Recorder
 from lab.processes import ScenarioFailed
 from lab.story import Story
 from shared.crypto.suites import DEFAULT_SUITE, SUITES, suite_by_name
@@ -51,6 +52,10 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave doctor, console and patients running until Ctrl-C.")
     ] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Draw what it shows into SVG files there, instead of showing it."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on the last line.")] = False,
 ) -> None:
     """A doctor and N patients as local processes: every step of the protocol, shown and verified."""
@@ -58,12 +63,15 @@ def demo(
     network = weather_named(weather)
     with tempfile.TemporaryDirectory(prefix="telemed-demo-") as directory:
         plan = DemoPlan(patients, suite, message, Path(directory), network, keep)
-        console = Console(stderr=as_json)
-        result = asyncio.run(run_demo(plan, Story(console)))
+        recorder = None if picture is None else Recorder(f"make demo PATIENTS={patients}")
+        story = Story(Console(stderr=as_json)) if recorder is None else recorder.story
+        result = asyncio.run(run_demo(plan, story))
+        story.verified(result.seconds)
+    if recorder is not None and picture is not None:
+        written = " and ".join(map(str, recorder.write(picture)))
+        Console(stderr=as_json).print(f"{written}: what this run has shown.", highlight=False)
     if as_json:
         sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
-    else:
-        console.print(f"\n[bold green]Every step was verified[/] in {result.seconds} s.", highlight=False)
 
 
 app.command()(faults)

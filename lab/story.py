@@ -56,7 +56,8 @@ class Story:
 
     def epoch(self, group: str, number: int, members: list[str]) -> None:
         """All members hold the same epoch's key."""
-        self._print(f"  [green]✓[/] epoch {number} of {group}: {len(members)} members hold its key")
+        holders = "1 member holds" if len(members) == 1 else f"{len(members)} members hold"
+        self._print(f"  [green]✓[/] epoch {number} of {group}: {holders} its key")
 
     def read(self, patient: str, text: str) -> None:
         """A patient has decrypted, verified and stored a message."""
@@ -69,13 +70,17 @@ class Story:
     def revoked(self, patient: str, milliseconds: float, before: int, after: int) -> None:
         """A patient is out."""
         self._print(
-            f"  [green]✓[/] {patient} is cut off in {milliseconds:.0f} ms, is refused when it comes back, and has no key"
-            f" after epoch {before}; the group is in epoch {after}"
+            f"  [green]✓[/] {patient} is cut off in {milliseconds:.0f} ms, and is refused when it comes back"
         )
+        self._print(f"  [green]✓[/] it has no key after epoch {before}; the group is in epoch {after}")
 
     def audit(self, entries: int) -> None:
         """The audit chain verifies."""
         self._print(f"\n  [green]✓[/] the audit log's {entries} entries verify")
+
+    def verified(self, seconds: float) -> None:
+        """Nothing was otherwise than it must be."""
+        self._print(f"\n[bold green]Every step was verified[/] in {seconds} s.")
 
     def kept(self, address: str, password: str, state_dir: str) -> None:
         """Everything goes on running: where the console is, and how to log in."""

@@ -1,6 +1,6 @@
-"""Tests in a real browser: Debian's Chromium at the console of a real doctor with real patients.
+"""Tests of what a person meets: the tutorial in terminals, and the console in Debian's Chromium, with real doctors and patients.
 
-Where there is no Chromium they are skipped and say so, but with CI=true that is a failure.
+Where there is no Chromium the console's are skipped and say so, but with CI=true that is a failure.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STORY_LIMIT = 180.0  # seconds, with the start and the end of doctor and patient
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests in this directory need a browser, and take their time."""
+    """All tests in this directory start processes or a browser, and take their time."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.e2e)
