@@ -33,12 +33,18 @@ class Place:
         running: it answers on its socket.
         now: milliseconds since the Unix epoch.
         descriptors: how many files a process of this user may have open.
+        uid: the user that asks, and whom a doctor would run as.
+        clock_kept: whether something keeps the clock right; None: not known.
+        mounts: the mounted volumes, as of /proc/self/mountinfo.
     """
 
     settings: DoctorSettings
     running: bool
     now: int
     descriptors: int
+    uid: int = 1000
+    clock_kept: bool | None = None
+    mounts: str = ""
 
     @property
     def database(self) -> Path:

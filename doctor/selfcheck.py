@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from doctor import heads, keyring, listening_checks
+from doctor import heads, keyring, listening_checks, surroundings_checks
 from doctor.answers import HealthAnswer
 from doctor.api_server import SOCKET_PATH_LIMIT
 from doctor.client import Client, DoctorUnreachable
@@ -59,7 +59,15 @@ class Finding(msgspec.Struct, frozen=True):
 
 def look_at(settings: DoctorSettings) -> Place:
     """This machine, now."""
-    return Place(settings, _answers(settings), clock().wall, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    return Place(
+        settings,
+        _answers(settings),
+        clock().wall,
+        resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        os.geteuid(),
+        surroundings_checks.clock_is_kept(),
+        surroundings_checks.mounts(),
+    )
 
 
 def examine(place: Place) -> Iterator[Finding]:
@@ -268,15 +276,19 @@ def _require_writable(directory: Path, key: str) -> None:
 
 CHECKS: Mapping[str, Callable[[Place], str]] = {
     "doctor": _doctor,
+    "user": surroundings_checks.user,
     "state directory": _state_dir,
+    "volume": surroundings_checks.volume,
     "keys": _keys,
     "database": _database,
     "audit directory": _audit_dir,
     "free space": _room,
     "clock": _clock,
+    "time service": surroundings_checks.time_service,
     "API socket": _api_socket,
     "open files": _open_files,
     "fleet invitation": _provisioning,
+    "ports": surroundings_checks.ports,
     "device port": listening_checks.device_port,
     "addresses in invitations": listening_checks.addresses,
     "console": listening_checks.console,

@@ -9,6 +9,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from doctor.heads import Entry
 from doctor.keyring import load_or_create
 from doctor.mistakes import Place
 from doctor.selfcheck import CHECKS, Finding, Verdict, examine, look_at
+from doctor.surroundings_checks import clock_is_kept, filesystem
 from shared.net.stream import clock
 from shared.storage.sqlite import open_database
 from tests.doctor_bench import serving_in_a_thread, settings_for
@@ -283,6 +285,71 @@ def test_a_certificate_that_is_missing_half_set_not_valid_or_soon_over(tmp_path:
     wrong("console", at(0, console_certificate=str(tmp_path / "no.pem")), "of no use")
     Path(key).chmod(0o644)
     wrong("console", at(0), "mode 0644", "chmod 600")
+
+
+def test_the_superuser_is_advised_against(tmp_path: Path) -> None:
+    """With the command that gives what is there to another."""
+    at = place(tmp_path)
+    assert finding("user", at).found == "uid 1000"
+    advised("user", replace(at, uid=0), "root", "chown -R", str(tmp_path / "state"))
+
+
+MOUNTS = r"""
+21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+30 21 0:40 / /srv/net\040share rw - nfs4 server:/export rw
+31 30 0:41 / /srv/net\040share/fast rw - tmpfs tmpfs rw
+32 21 0:42 / /srv/box rw - overlay overlay rw
+33 21 0:43 / /srv/twice rw - nfs server:/x rw
+34 21 8:2 / /srv/twice rw - xfs /dev/sdb rw
+a line that is none
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/var/lib/telemed", "ext4"),
+        ("/srv/net share/clinic/state", "nfs4"),
+        ("/srv/net share/fast/state", "tmpfs"),
+        ("/srv/net shared/state", "ext4"),
+        ("/srv/box", "overlay"),
+        ("/srv/twice/x", "xfs"),
+    ],
+)
+def test_a_paths_volume_is_the_nearest_mount_above_it(path: str, kind: str) -> None:
+    """A name that only begins alike is another; the later of two mounts counts."""
+    assert filesystem(MOUNTS, Path(path)) == kind
+
+
+def test_a_volume_on_which_a_database_does_not_work_or_does_not_last(tmp_path: Path) -> None:
+    """Over the network it is wrong; in memory, or in a container's own layer, it is advice."""
+    line = f"30 1 0:40 / {tmp_path} rw - %s x rw"
+    at = place(tmp_path)
+    wrong("volume", replace(at, mounts=line % "nfs4"), "network file system (nfs4)", "Set state_dir")
+    advised("volume", replace(at, mounts=line % "tmpfs"), "in memory", "disk")
+    advised("volume", replace(at, mounts=line % "overlay"), "container", "mount a volume")
+    assert finding("volume", replace(at, mounts=line % "ext4")).found == "ext4"
+    assert finding("volume", at).verdict is Verdict.OK
+
+
+def test_a_clock_that_nothing_keeps(tmp_path: Path) -> None:
+    """As the kernel says; where it says nothing, nothing is said."""
+    at = place(tmp_path)
+    advised("time service", replace(at, clock_kept=False), "nothing keeps", "chrony")
+    assert finding("time service", replace(at, clock_kept=True)).found == "keeps the clock"
+    assert finding("time service", at).verdict is Verdict.OK
+    assert clock_is_kept() in (True, False, None)
+
+
+def test_two_settings_that_name_one_port(tmp_path: Path) -> None:
+    """Each alone is free; together the second does not start."""
+    wrong(
+        "ports", place(tmp_path, listen_port=7700, console_port=7700), "listen_port and console_port are both"
+    )
+    everywhere = place(tmp_path, listen_host="0.0.0.0", listen_port=9, metrics_port=9, console_port=None)
+    wrong("ports", everywhere, "metrics_port", "another port")
+    apart = place(tmp_path, listen_host="192.0.2.1", listen_port=9, metrics_port=9, console_port=0)
+    assert finding("ports", apart).verdict is Verdict.OK
 
 
 def run(*words: str, directory: Path) -> tuple[int, str]:
