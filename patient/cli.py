@@ -20,7 +20,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-from patient import enrolment, inbox, listings, outbox, vitals
+from patient import enrolment, listings, outbox, stored, vitals
 from patient.device import Conditions, Device
 from patient.exit_codes import ExitCode, Refusal
 from patient.heartbeat import patient_of
@@ -126,7 +126,7 @@ def show_inbox(patient_id: PatientId = None, config: Config = None, as_json: Jso
     with _one_line_errors():
         settings = _settings(config)
         home = _home_of(patient_id, settings)
-        listings.show_inbox(inbox.read(home.inbox_file, _sealer(home)), as_json)
+        listings.show_inbox(stored.read(home.inbox_file, _sealer(home)), as_json)
 
 
 @app.command()
@@ -161,7 +161,7 @@ def reply(
     """Answer a message of the doctor's: a report that says which it answers. It waits on this device's disk like any other."""
     with _one_line_errors():
         home = _home_of(patient_id, _settings(config))
-        message = listings.answered(inbox.read(home.inbox_file, _sealer(home)), to)
+        message = listings.answered(stored.read(home.inbox_file, _sealer(home)), to)
         said = text_of(text, sys.stdin).decode()
         if not said.strip():
             raise UserError("The reply is empty.")

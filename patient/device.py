@@ -14,13 +14,14 @@ from functools import partial
 
 from patient import notices
 from patient.identity import DeviceHome, DeviceIdentity
-from patient.inbox import Inbox, StoredMessage
+from patient.inbox import Inbox
 from patient.link import Link
 from patient.notices import Tell
 from patient.outbox import Outbox
 from patient.receipts import Receipting, receipts
 from patient.reporting import Reporting
 from patient.settings import PatientSettings
+from patient.stored import StoredMessage
 from patient.verdicts import InboxFailed, Reason, Situation, Verdict, judge, refused_for_certain
 from shared.crypto.secret import Random
 from shared.errors import StorageError

@@ -12,26 +12,20 @@ calls `reload`, and the doctor sends again what is missing.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 
+from patient.stored import StoredMessage, cell_of, stream_of
 from shared.errors import StorageError
 from shared.logs import get_logger
-from shared.message_ids import message_id
 from shared.protocol.envelopes import Positions
 from shared.protocol.events import MessageReceived
-from shared.storage import cells, checksums
-from shared.storage.group_commit import advice
-from shared.storage.schema import has_tables
 from shared.storage.sealed import Sealer
-from shared.storage.sqlite import open_reader
 from shared.storage.writer import Writer
-from shared.wire.messages import Position, Stream, TargetKind
+from shared.wire.messages import Position, Stream
 
 _log = get_logger("inbox")
 
@@ -68,30 +62,6 @@ _MIGRATIONS = (
     ) STRICT, WITHOUT ROWID;
     """,
 )
-
-_ALL = "SELECT kind, name, number, created, received, direct, body FROM messages ORDER BY received, number"
-_HEARD = "SELECT kind, name, last FROM heard"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredMessage:
-    """One message of the inbox. Times are milliseconds since the Unix epoch; `body` is None where it had expired.
-
-    `receipted`: the doctor has said that it has read this device's receipt of it. A message that was just stored has none yet.
-    """
-
-    stream: Stream
-    number: int
-    created: int
-    received: int
-    direct: bool
-    body: bytes | None = field(repr=False)
-    receipted: bool = False
-
-    @property
-    def message_id(self) -> str:
-        """What people call it."""
-        return message_id(self.stream, self.number)
 
 
 class Inbox:
@@ -208,7 +178,7 @@ class Inbox:
     def _submit(self, stream: Stream, base: int, position: int, message: StoredMessage | None) -> None:
         sealed = None
         if message is not None and message.body is not None:
-            sealed = self._sealer.seal("messages", "body", _row(stream, position), message.body)
+            sealed = self._sealer.seal("messages", "body", cell_of(stream, position), message.body)
 
         def work(connection: sqlite3.Connection) -> None:
             _advance(connection, stream, base, position)
@@ -232,38 +202,6 @@ class Inbox:
             self._on_failed(error)
 
 
-def read(path: Path, sealer: Sealer) -> list[StoredMessage]:
-    """All messages of an inbox, in the order in which they came, beside a program that may be writing it.
-
-    Raises:
-        StorageError: the database cannot be read, or a body does not open.
-        UserError: its mode is refused.
-    """
-    if not path.exists():  # the device has never run
-        return []
-    with contextlib.closing(open_reader(path)) as connection:
-        try:
-            checksums.verify(connection)
-            # Without tables: the program that was making them was killed.
-            rows = connection.execute(_ALL).fetchall() if has_tables(connection) else []
-            heard = {_stream(kind, name): last for kind, name, last in _heard(connection)}
-        except sqlite3.Error as error:
-            raise StorageError(f"{path} cannot be read: {error}{advice(error)}") from error
-    messages = []
-    for kind, name, number, created, received, direct, sealed in rows:
-        stream = _stream(kind, name)
-        body = None if sealed is None else sealer.open("messages", "body", _row(stream, number), sealed)
-        receipted = number <= heard.get(stream, 0)
-        messages.append(StoredMessage(stream, number, created, received, bool(direct), body, receipted))
-    return messages
-
-
-def _heard(connection: sqlite3.Connection) -> list[tuple[int, str, int]]:
-    """Who reads changes no schema: where an earlier release wrote the inbox, nothing of this is known."""
-    known = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'heard'").fetchone()
-    return connection.execute(_HEARD).fetchall() if known else []
-
-
 def _read_positions(connection: sqlite3.Connection) -> tuple[dict[Stream, int], dict[Stream, list[int]]]:
     """The last number of each stream, and the expired numbers behind what is receipted."""
     rows = connection.execute("SELECT kind, name, last FROM positions").fetchall()
@@ -272,8 +210,8 @@ def _read_positions(connection: sqlite3.Connection) -> tuple[dict[Stream, int], 
         "SELECT kind, name, number FROM positions JOIN messages USING (kind, name)"
         " WHERE number > receipted AND body IS NULL ORDER BY number"
     ):
-        expired.setdefault(_stream(kind, name), []).append(number)
-    return {_stream(kind, name): last for kind, name, last in rows}, expired
+        expired.setdefault(stream_of(kind, name), []).append(number)
+    return {stream_of(kind, name): last for kind, name, last in rows}, expired
 
 
 def _write_receipted(connection: sqlite3.Connection, rows: list[tuple[int, int, str]]) -> None:
@@ -322,11 +260,3 @@ def _insert(connection: sqlite3.Connection, message: StoredMessage, sealed: byte
             sealed,
         ),
     )
-
-
-def _stream(kind: int, name: str) -> Stream:
-    return Stream(cells.member(TargetKind, kind, "messages or positions", "kind", name), name)
-
-
-def _row(stream: Stream, number: int) -> bytes:
-    return f"{stream}/{number}".encode()

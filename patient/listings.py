@@ -13,9 +13,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from patient.inbox import StoredMessage
 from patient.notices import text_block, way
 from patient.outbox import WrittenReport
+from patient.stored import StoredMessage
 from patient.text import decoded, moment, shortened, time_text
 from shared.errors import UserError
 from shared.message_ids import parse_message_id

@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
-from patient.inbox import StoredMessage
+from patient.stored import StoredMessage
 from patient.text import decoded, moment
 from shared.logs import get_logger
 from shared.text import readable

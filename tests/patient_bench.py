@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from patient import inbox, outbox
+from patient import outbox, stored
 from patient.device import Conditions, Device
 from patient.identity import DeviceHome, create
 from patient.link import Link
@@ -106,12 +106,12 @@ class Bench:
     def stored(self) -> list[bytes | None]:
         """The bodies in her inbox."""
         sealer = Sealer(self.home.load().storage_key, bytes)
-        return [each.body for each in inbox.read(self.home.inbox_file, sealer)]
+        return [each.body for each in stored.read(self.home.inbox_file, sealer)]
 
     def receipted(self) -> list[bool]:
         """Whether the doctor has the receipt, for each message in her inbox."""
         sealer = Sealer(self.home.load().storage_key, bytes)
-        return [each.receipted for each in inbox.read(self.home.inbox_file, sealer)]
+        return [each.receipted for each in stored.read(self.home.inbox_file, sealer)]
 
     def reported(self) -> list[tuple[bytes, bool]]:
         """The bodies in her outbox, and whether the doctor has them."""

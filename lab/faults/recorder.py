@@ -34,7 +34,7 @@ from lab.faults.keys import KeyRing
 from lab.faults.orders import Orders
 from lab.faults.orders import Refused as OrderRefused
 from lab.faults.swarm import Told
-from patient import inbox, notices
+from patient import notices, stored
 from patient.identity import DeviceHome
 from patient.outbox import Outbox
 from shared.storage.sealed import Sealer
@@ -194,14 +194,14 @@ class Recorder:
 
     def read_inbox(self, name: str, home: DeviceHome) -> None:
         """Take down what a device, which must be at rest, has kept."""
-        for stored in inbox.read(home.inbox_file, _sealer(home)):
+        for message in stored.read(home.inbox_file, _sealer(home)):
             self.history.add(
                 Kept(
                     time=time.monotonic(),
                     patient=name,
-                    stream=str(stored.stream),
-                    number=stored.number,
-                    body=stored.body,
+                    stream=str(message.stream),
+                    number=message.number,
+                    body=message.body,
                 )
             )
 

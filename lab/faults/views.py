@@ -12,7 +12,7 @@ from pathlib import Path
 from doctor import streams
 from doctor.gateway import Gateway, open_gateway
 from doctor.settings import DoctorSettings
-from patient import inbox, outbox
+from patient import outbox, stored
 from patient.identity import DeviceHome
 from patient.inbox import Inbox
 from shared.errors import TelemedError
@@ -68,13 +68,13 @@ async def look_at_device(copy: Path) -> View:
     async with Inbox(home.inbox_file, sealer, lambda _: None, _raise) as opened:
         view["positions"] = {str(stream): opened.position(stream) for stream in opened.positions().streams()}
         view["expired"] = opened.expired()
-    view["messages"] = [(*_fields(message), message.body) for message in inbox.read(home.inbox_file, sealer)]
+    view["messages"] = [(*_fields(message), message.body) for message in stored.read(home.inbox_file, sealer)]
     reports: Sequence[outbox.WrittenReport] = outbox.read(copy / "reports.db", sealer)
     view["reports"] = [(each.report_id, each.kind, each.created, each.kept, each.body) for each in reports]
     return view
 
 
-def _fields(message: inbox.StoredMessage) -> tuple[object, ...]:
+def _fields(message: stored.StoredMessage) -> tuple[object, ...]:
     return str(message.stream), message.number, message.created, message.received, message.direct
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from patient import inbox
-from patient.inbox import Inbox, StoredMessage
+from patient import inbox, stored
+from patient.inbox import Inbox
+from patient.stored import StoredMessage
 from shared.errors import StorageError
 from shared.protocol.events import MessageReceived
 from shared.storage import checksums
@@ -79,7 +80,7 @@ def test_a_message_is_stored_and_told_once(path: Path) -> None:
 
     expected = StoredMessage(EVERYONE, 7, NOW - 5, NOW, False, b"take two")
     assert watched.applied == [expected]
-    assert inbox.read(path, SEALER) == [expected]
+    assert stored.read(path, SEALER) == [expected]
 
 
 def test_a_message_is_applied_once_across_restarts(path: Path) -> None:
@@ -100,7 +101,7 @@ def test_nothing_is_told_before_the_commit(path: Path) -> None:
         assert (watched.applied, watched.inbox.position(EVERYONE)) == ([], 0)
         await watched.inbox.settle()
         assert watched.numbers == [7]
-        assert len(inbox.read(path, SEALER)) == 1
+        assert len(stored.read(path, SEALER)) == 1
 
     using(path, work)
 
@@ -109,7 +110,7 @@ def test_an_expired_message_is_a_number_without_a_body(path: Path) -> None:
     """It moves the position and has nothing to show."""
     watched = using(path, lambda watched: watched.inbox.store(received(7, None), NOW))
 
-    assert [message.body for message in inbox.read(path, SEALER)] == [None]
+    assert [message.body for message in stored.read(path, SEALER)] == [None]
     assert watched.inbox.position(EVERYONE) == 7
 
 
@@ -164,7 +165,7 @@ def test_a_body_that_was_moved_does_not_open(path: Path) -> None:
         connection.execute("UPDATE messages SET number = 8")
 
     with pytest.raises(StorageError, match=r"messages\.body"):
-        inbox.read(path, SEALER)
+        stored.read(path, SEALER)
 
 
 def test_nothing_behind_a_failed_message_is_stored(path: Path) -> None:
@@ -204,10 +205,10 @@ def test_nothing_behind_a_failed_message_is_stored(path: Path) -> None:
 
 def test_an_inbox_that_was_never_written_is_empty(path: Path) -> None:
     """A device that has not run yet has no database; one that was killed while it made it has no tables."""
-    never = inbox.read(path, SEALER)
+    never = stored.read(path, SEALER)
     path.touch(0o600)
 
-    assert (never, inbox.read(path, SEALER)) == ([], [])
+    assert (never, stored.read(path, SEALER)) == ([], [])
 
 
 def test_a_foreign_database_is_an_error_that_names_it(path: Path) -> None:
@@ -217,7 +218,7 @@ def test_a_foreign_database_is_an_error_that_names_it(path: Path) -> None:
     path.chmod(0o600)
 
     with pytest.raises(StorageError, match=r"inbox\.db cannot be read"):
-        inbox.read(path, SEALER)
+        stored.read(path, SEALER)
 
 
 def test_an_inbox_that_cannot_be_read_is_not_opened(path: Path) -> None:
@@ -294,7 +295,7 @@ def test_what_the_doctor_has_heard_of_is_said_beside_the_message(path: Path) -> 
 
     using(path, work)
 
-    found = {(each.stream, each.number): each.receipted for each in inbox.read(path, SEALER)}
+    found = {(each.stream, each.number): each.receipted for each in stored.read(path, SEALER)}
     assert found == {(EVERYONE, 7): True, (EVERYONE, 8): False, (MINE, 3): False}
 
 
@@ -326,9 +327,9 @@ def test_who_reads_an_earlier_releases_inbox_is_told_of_no_receipt(path: Path) -
         connection.execute("DROP TABLE heard")
         connection.execute("PRAGMA user_version = 1")
 
-    assert [each.receipted for each in inbox.read(path, SEALER)] == [False]
+    assert [each.receipted for each in stored.read(path, SEALER)] == [False]
     using(path, lambda it: it.inbox.note_heard({EVERYONE: 7}))
-    assert [each.receipted for each in inbox.read(path, SEALER)] == [True]
+    assert [each.receipted for each in stored.read(path, SEALER)] == [True]
 
 
 def test_a_damaged_kind_of_stream_is_named(path: Path) -> None:
@@ -342,7 +343,7 @@ def test_a_damaged_kind_of_stream_is_named(path: Path) -> None:
     with pytest.raises(StorageError, match="kind of row everyone is damaged"):
         using(path, lambda it: None)
     with pytest.raises(StorageError, match="kind of row everyone is damaged"):
-        inbox.read(path, SEALER)
+        stored.read(path, SEALER)
 
 
 @pytest.mark.parametrize("change", ["positions SET last = last + 1", "messages SET received = 5"])
@@ -357,7 +358,7 @@ def test_a_row_that_was_damaged_is_named(path: Path, change: str) -> None:
     with pytest.raises(StorageError, match=f"a row of {change.split()[0]} is damaged"):
         using(path, lambda it: None)
     with pytest.raises(StorageError, match="is damaged"):
-        inbox.read(path, SEALER)
+        stored.read(path, SEALER)
 
 
 REBUILT = """
@@ -384,5 +385,5 @@ def test_an_inbox_of_an_earlier_version_goes_on(path: Path, monkeypatch: pytest.
     watched = using(path, lambda it: it.inbox.store(received(2), NOW))
 
     assert watched.numbers == [2]
-    assert [message.body for message in inbox.read(path, SEALER)] == [b"take two", b"take two"]
+    assert [message.body for message in stored.read(path, SEALER)] == [b"take two", b"take two"]
     assert (path.parent / f"{path.name}.before-v3").exists()

@@ -8,8 +8,8 @@ import json
 import pytest
 
 from patient import listings
-from patient.inbox import StoredMessage
 from patient.outbox import WrittenReport
+from patient.stored import StoredMessage
 from shared.errors import UserError
 from shared.wire.messages import BODY_LIMIT, ReportKind, Stream, TargetKind
 

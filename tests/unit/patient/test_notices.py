@@ -10,7 +10,6 @@ import os
 import pytest
 from rich.console import Console
 
-from patient.inbox import StoredMessage
 from patient.notices import (
     Blocks,
     Disconnected,
@@ -27,6 +26,7 @@ from patient.notices import (
     json_lines,
     message_notice,
 )
+from patient.stored import StoredMessage
 from shared.wire.messages import Stream, TargetKind
 
 MESSAGE = Message("group:everyone", 7, "2027-01-15", "2027-01-15", "take two", False, False)
