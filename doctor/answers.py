@@ -312,6 +312,21 @@ class RestoredAnswer(Answer, frozen=True):
     time: int
 
 
+class RotationAnswer(Answer, frozen=True):
+    """The last rotation of the doctor's keys. `sequence` 0: there was none. `time`: when it began, in milliseconds since the epoch.
+
+    `missing`: who has not connected under the new keys; the rotation is complete when nobody is. `voided`: for whom the
+    invitations were that it voided, told once. `keys`: the fingerprints of the present ones, by algorithm.
+    """
+
+    sequence: int
+    time: int | None
+    complete: bool
+    missing: list[str]
+    voided: list[str]
+    keys: dict[str, str]
+
+
 class OperatorOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A new operator of the console."""
 

@@ -51,6 +51,7 @@ from doctor.answers import (
     ReceiptAnswer,
     ReportAnswer,
     RestoreAnswer,
+    RotationAnswer,
     ThresholdsAnswer,
 )
 from doctor.commands import Commands
@@ -239,6 +240,18 @@ async def confirm_restore(commands: Orders, origin: From) -> RestoreAnswer:
     return await commands.confirm_restore(origin)
 
 
+@get("/v1/keys/rotation")
+async def show_rotation(commands: Orders) -> RotationAnswer:
+    """The last rotation of the doctor's keys, and who has not confirmed it."""
+    return commands.rotation()
+
+
+@post("/v1/keys/rotation")
+async def rotate_keys(commands: Orders, origin: From) -> RotationAnswer:
+    """Give the doctor new signing keys; refused while the last rotation is not complete."""
+    return await commands.rotate_keys(origin)
+
+
 @get("/v1/console")
 async def show_console(commands: Orders) -> ConsoleAnswer:
     """Where the console is, and how to log in for the first time."""
@@ -312,6 +325,8 @@ HANDLERS = [
     back_up,
     show_restore,
     confirm_restore,
+    show_rotation,
+    rotate_keys,
     show_console,
     list_operators,
     add_operator,

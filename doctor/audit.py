@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, unique
 from pathlib import Path
@@ -19,6 +19,7 @@ from doctor.heads import Head
 from shared.crypto import kdf
 from shared.crypto.kdf import Label
 from shared.errors import StorageError
+from shared.protocol.envelopes import FormerKey
 from shared.storage.sqlite import open_reader
 
 GENESIS = bytes(32)
@@ -60,6 +61,8 @@ class Action(Enum):
     THRESHOLDS_CHANGED = "thresholds-changed"
     ALERT_RAISED = "alert-raised"
     ALERT_ACKNOWLEDGED = "alert-acknowledged"
+    KEYS_ROTATED = "keys-rotated"
+    ROTATION_COMPLETE = "rotation-complete"
     LOGGED_IN = "logged-in"
     LOGGED_OUT = "logged-out"
     LOGIN_FAILED = "login-failed"
@@ -99,19 +102,25 @@ def append(
     return sequence
 
 
-def verify(db: sqlite3.Connection, directory: Path, public_key: bytes, algorithm: int) -> Verdict:
-    """Recompute the chain and hold the signed heads against it.
+def verify(
+    db: sqlite3.Connection,
+    directory: Path,
+    public_key: bytes,
+    algorithm: int,
+    former: Sequence[FormerKey] = (),
+) -> Verdict:
+    """Recompute the chain and hold the signed heads against it. `former`: the keys before this one, oldest first.
 
     Raises:
         StorageError: the heads file cannot be read, or a line of it is damaged; names it.
     """
     hashes, bad = _recompute(db)
     entries = len(hashes) - 1
-    is_ours = heads.verifier(public_key, algorithm)
+    signed_by = heads.signer_of(public_key, algorithm, former)
     if bad is None:
-        return _hold_heads(heads.read(directory), hashes, is_ours)
+        return _hold_heads(heads.read(directory), hashes, signed_by)
     with contextlib.suppress(StorageError):  # a damaged heads file is not what is told first
-        held = _hold_heads(heads.read(directory), hashes, is_ours)
+        held = _hold_heads(heads.read(directory), hashes, signed_by)
         if held.first_bad is not None and held.first_bad <= entries:
             return held  # a head contradicts an entry before the first that does not follow
     return Verdict(entries, 0, entries + 1, bad)
@@ -171,14 +180,20 @@ def _recompute(db: sqlite3.Connection) -> tuple[_Hashes, str | None]:
     return hashes, None
 
 
-def _hold_heads(lines: list[Head], hashes: _Hashes, is_ours: Callable[[Head], bool]) -> Verdict:
-    """Judge the heads in the order in which they were written, without those that a confirmed restore has voided."""
-    entries, events = len(hashes) - 1, []
+def _hold_heads(lines: list[Head], hashes: _Hashes, signed_by: Callable[[Head], int | None]) -> Verdict:
+    """Judge the heads in the order in which they were written, without those that a confirmed restore has voided.
+
+    Whoever has stolen a key that was rotated away can add nothing behind the first head under its successor.
+    """
+    entries, events, newest_key = len(hashes) - 1, [], 0
     void, displaced = heads.voided(lines), heads.out_of_place(lines)
     for position, head in enumerate(lines):
-        reason = None
-        if not is_ours(head):
+        reason, key = None, signed_by(head)
+        newest_key = max(newest_key, key or 0)
+        if key is None:
             reason = f"the signed head for entry {head.sequence} is not the doctor's"
+        elif key < newest_key:
+            reason = f"the signed head for entry {head.sequence} is under a key that had been rotated away"
         elif position == displaced and head.kept is not None:
             reason = f"the signed heads before line {position + 1} are not those that were kept: one was taken out, or moved"
         elif position == displaced:
@@ -203,7 +218,9 @@ def _restore_event(head: Head, earlier: list[Head]) -> str:
     return f"entry {head.sequence} records a confirmed restore to entry {base}; {lost}"
 
 
-def verify_file(path: Path, directory: Path, public_key: bytes, algorithm: int) -> Verdict:
+def verify_file(
+    path: Path, directory: Path, public_key: bytes, algorithm: int, former: Sequence[FormerKey] = ()
+) -> Verdict:
     """`verify` on a connection of its own, for a thread of its own."""
     with contextlib.closing(open_reader(path)) as db:
-        return verify(db, directory, public_key, algorithm)
+        return verify(db, directory, public_key, algorithm, former)

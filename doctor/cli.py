@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from doctor import audit_cli, messages_cli, operators_cli, safekeeping, verdicts, vitals_cli
+from doctor import audit_cli, keys_cli, messages_cli, operators_cli, safekeeping, verdicts, vitals_cli
 from doctor.answers import (
     AuditAnswer,
     DepartureAnswer,
@@ -53,6 +53,7 @@ app.add_typer(groups_app, name="groups")
 app.add_typer(audit_app, name="audit")
 audit_cli.register(audit_app)
 safekeeping.register(app)
+keys_cli.register(app)
 operators_cli.register(app)
 vitals_cli.register(app)
 

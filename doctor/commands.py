@@ -8,14 +8,14 @@ from doctor.departures import Departures
 from doctor.fhir.questions import FhirQuestions
 from doctor.forgetting import Forgetting
 from doctor.grouping import Grouping
-from doctor.inviting import Inviting
 from doctor.messaging import Messaging
 from doctor.operators import Operators
+from doctor.rotating import Rotating
 from doctor.watching import Watching
 
 
 class Commands(
-    Inviting,
+    Rotating,
     Messaging,
     Departures,
     Grouping,

@@ -145,4 +145,12 @@ CREATE TABLE operators (                     -- who may log in at the console
 ) STRICT;
 """
 
-MIGRATIONS = (FIRST,)
+ROTATIONS = """
+CREATE TABLE unconfirmed (                   -- patients that may have pinned none but the doctor's former keys
+    patient_id TEXT PRIMARY KEY REFERENCES patients (patient_id),
+    sequence   INTEGER NOT NULL,             -- of the rotation that they have not confirmed
+    checksum BLOB GENERATED ALWAYS AS (row_checksum(patient_id, sequence)) STORED
+) STRICT;
+"""
+
+MIGRATIONS = (FIRST, ROTATIONS)

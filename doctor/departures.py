@@ -66,6 +66,8 @@ class Departures(Desk):
         self._office.roster.put(member)
         for invitation_id in departure.voided:
             self._office.roster.set_uses(invitation_id, 0)
+        if departure.completed is not None:
+            self._office.keys.all_confirmed(departure.completed)
         session = self._office.fanout.sessions.get(member.patient_id)
         if session is not None:
             # Out of the fan-out first, so that no epoch that begins below can count it in or reach it.

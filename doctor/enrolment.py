@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from doctor import audit, groups, streams
+from doctor import audit, groups, rotations, streams
 from doctor.audit import Action
 from doctor.keyring import Keyring
 from doctor.streams import Join, Membership
@@ -48,7 +48,7 @@ class InvitationRequest:
 @dataclass(frozen=True, slots=True)
 class Admission:
     """A patient that is in, as committed. `uses_left` is that of the invitation it came by, where it is new; `noted`: the log has
-    an entry of this login."""
+    an entry of this login; `completed`: the rotation of the doctor's keys that it was the last to confirm."""
 
     member: Member
     enrolled: bool
@@ -57,6 +57,7 @@ class Admission:
     invitation_id: bytes | None
     uses_left: int
     noted: bool
+    completed: int | None = None
 
 
 def invite(
@@ -140,12 +141,18 @@ def erase_expired(db: sqlite3.Connection, now: int) -> None:
 
 
 def admit(
-    db: sqlite3.Connection, verified: Verified, now: int, address: str, noted: bool = True
+    db: sqlite3.Connection,
+    verified: Verified,
+    now: int,
+    address: str,
+    noted: bool = True,
+    keys: Keyring | None = None,
 ) -> Admission:
     """Let a verified patient in: enrol it where it is new, join it anew where it was retired.
 
     Args:
         noted: whether a login that changes nothing on the roster gets an audit entry; one that does always gets it.
+        keys: the doctor's as they are when this runs; while a rotation is open, to see whether the patient confirms it.
 
     Raises:
         AdmissionRefused: revoked meanwhile, or the invitation's last use went to another.
@@ -181,6 +188,7 @@ def admit(
         if noted:
             audit.append(db, now, "gateway", Action.ADMITTED, verified.patient_id, f"from {address}")
     joins = _join(db, names, verified.patient_id) if enrolled or returning else ()
+    completed = rotations.take_word(db, keys, verified.patient_id, verified.doctor_key, now) if keys else None
     return Admission(
         member=Member(verified.patient_id, verified.algorithm, verified.public_key, Standing.ACTIVE),
         enrolled=enrolled,
@@ -189,6 +197,7 @@ def admit(
         invitation_id=invitation_id,
         uses_left=uses_left,
         noted=noted,
+        completed=completed,
     )
 
 

@@ -14,7 +14,6 @@ from typing import TypeVar
 import msgspec
 
 from doctor.keyring import Keyring
-from shared.crypto.signatures import fingerprint
 from shared.errors import StorageError, UserError
 from shared.storage.sealed import Sealer
 
@@ -121,7 +120,7 @@ def require_owner(db: sqlite3.Connection, sealer: Sealer, doctor_id: str, keys: 
     Raises:
         UserError: it is another doctor's, or a key is not the one that it was used with; names the file that is needed.
     """
-    mine = {int(key.algorithm): fingerprint(key.algorithm, key.public) for key in keys.signing.values()}
+    mine = keys.fingerprints()
     try:
         owner = read(db, sealer, Owner)
     except StorageError as error:
@@ -134,9 +133,10 @@ def require_owner(db: sqlite3.Connection, sealer: Sealer, doctor_id: str, keys: 
     if owner.doctor_id != doctor_id:
         raise UserError(f"This is the database of the doctor {owner.doctor_id!r}, not of {doctor_id!r}.")
     for algorithm in keys.signing:
-        if owner.keys.get(int(algorithm), mine[int(algorithm)]) != mine[int(algorithm)]:
+        noted = owner.keys.get(int(algorithm), mine[int(algorithm)])
+        if noted != mine[int(algorithm)] and not keys.was(algorithm, noted):
             raise UserError(
                 f"The {algorithm.name} key in state_dir/keys is not the one with which this database was used and which the"
-                f" patients have pinned ({owner.keys[int(algorithm)]}, not {mine[int(algorithm)]}); put that file back."
+                f" patients have pinned ({noted}, not {mine[int(algorithm)]}); put that file back, and rotations.json with it."
             )
     return Owner(doctor_id, {**owner.keys, **mine})

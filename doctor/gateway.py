@@ -237,7 +237,7 @@ def _assemble(settings: DoctorSettings, stores: Stores) -> Gateway:
     keys, sealer, writer, reader = stores.keys, stores.sealer, stores.writer, stores.reader
     roster = Roster()
     roster.load(reader, sealer)
-    messages = outbox.Outbox(doctor_id, keys.identity, sealer, random)
+    messages = outbox.Outbox(doctor_id, keys.signing, sealer, random)
 
     feed = Feed()
     ledger = Ledger(writer, lambda: feed.tell(Topic.EVENTS))
@@ -265,6 +265,7 @@ def _assemble(settings: DoctorSettings, stores: Stores) -> Gateway:
         handshake_deadline=round(settings.handshake_deadline_s * SECOND),
         cookies=CookieJar(random, lambda: door.crowded(clock().elapsed)),
         admits=lambda: stores.restoration.pending is None,
+        rotation=keys.announcement,
     )
 
     def committed(batch: list[Acknowledgement]) -> None:
@@ -275,7 +276,9 @@ def _assemble(settings: DoctorSettings, stores: Stores) -> Gateway:
     reports = Reports(sealer, settings.reports_per_patient)
     allowance, logins = Allowance(settings.reports_per_minute), Allowance(settings.logins_per_minute)
     receipts = Receipts(writer, committed)
-    house = House(practice, roster, fanout, receipts, ledger, writer, door, reports, allowance, logins, feed)
+    house = House(
+        practice, keys, roster, fanout, receipts, ledger, writer, door, reports, allowance, logins, feed
+    )
     office = Office(
         settings,
         keys,

@@ -8,8 +8,9 @@ When old heads are taken out (`doctor.thinning`), another such line vouches for 
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,7 @@ from shared.crypto import kdf
 from shared.crypto.kdf import Label
 from shared.crypto.signatures import SIGNERS, SigningKey
 from shared.errors import CryptoError, StorageError
+from shared.protocol.envelopes import FormerKey
 from shared.storage.lines import append_line, read_lines
 
 HEADS_FILE = "audit-heads.jsonl"
@@ -160,19 +162,28 @@ def voided(lines: list[Head]) -> set[int]:
     return void
 
 
-def verifier(public_key: bytes, algorithm: int) -> Callable[[Head], bool]:
-    """A function that says whether a head is the doctor's."""
+def verifier(public_key: bytes, algorithm: int, former: Sequence[FormerKey] = ()) -> Callable[[Head], bool]:
+    """A function that says whether a head is the doctor's. `former`: its earlier keys, under which earlier heads stand."""
+    signed_by = signer_of(public_key, algorithm, former)
+    return lambda head: signed_by(head) is not None
+
+
+def signer_of(
+    public_key: bytes, algorithm: int, former: Sequence[FormerKey] = ()
+) -> Callable[[Head], int | None]:
+    """A function that says which of the doctor's keys has signed a head, the oldest being 0; None: none."""
     signer = next(signer for number, signer in SIGNERS.items() if number == algorithm)
+    keys = [*(key.public for key in former), public_key]
 
-    def verify(head: Head) -> bool:
+    def find(head: Head) -> int | None:
         label, parts = _signed(head)
-        try:
-            signer.verify(public_key, label, bytes.fromhex(head.signature), *parts)
-        except CryptoError:
-            return False
-        return True
+        for age, public in reversed(list(enumerate(keys))):
+            with contextlib.suppress(CryptoError):
+                signer.verify(public, label, bytes.fromhex(head.signature), *parts)
+                return age
+        return None
 
-    return verify
+    return find
 
 
 def _signed(head: Head) -> tuple[Label, tuple[bytes, ...]]:

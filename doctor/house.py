@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from doctor.door import Allowance, DoorKeeper, Replacements
 from doctor.fanout import Fanout
 from doctor.feed import Feed
+from doctor.keyring import Keyring
 from doctor.ledger import Ledger
 from doctor.noise import Noise
 from doctor.receipts import Receipts
@@ -36,6 +37,7 @@ class House:
     """What all visits share."""
 
     practice: Practice
+    keys: Keyring
     roster: Roster
     fanout: Fanout
     receipts: Receipts

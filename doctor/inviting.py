@@ -138,7 +138,11 @@ def addresses_of(settings: DoctorSettings, port: int) -> tuple[str, ...]:
 
 
 def _invited(made: tuple[Invitation, list[bytes]]) -> InvitationAnswer:
-    invitation = made[0]
+    return answer_of(made[0])
+
+
+def answer_of(invitation: Invitation) -> InvitationAnswer:
+    """An invitation as it is told to whoever asked for it."""
     return InvitationAnswer(
         invitations.to_text(invitation),
         invitation.patient_id,

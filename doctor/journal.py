@@ -1,7 +1,7 @@
-"""The journal of revocations, of used invitations and of who was removed from a group, outside the database and on the audit volume.
+"""The journal of revocations, of used invitations, of who was removed from a group and of rotations, outside the database and on the audit volume.
 
-A restored backup would bring a revoked patient back, a removed one back into its group, and an invitation that was used up;
-the journal shows it.
+A restored backup would bring a revoked patient back, a removed one back into its group, and an invitation that was used up, and with a
+copy of `keys/` from its time a key that was rotated away; the journal shows it.
 
 Law: a line is a copy of an audit entry that must not be forgotten, written after the entry's commit and before anybody is told
 of it: before `revoke` returns, before a new patient's session is admitted. So a journal may be behind its database by what
@@ -34,7 +34,8 @@ _log = get_logger("journal")
 
 # An addition takes a removal back, which must not be done again then.
 _MEMBERS = (Action.MEMBER_ADDED, Action.MEMBER_REMOVED)
-_JOURNALLED = (Action.ENROLLED, Action.REVOKED, *_MEMBERS, Action.RESTORED)
+_NUMBERED = (Action.RESTORED, Action.KEYS_ROTATED)  # entries about a number and not about a patient
+_JOURNALLED = (Action.ENROLLED, Action.REVOKED, *_MEMBERS, *_NUMBERED)
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -42,7 +43,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 
     Attributes:
         sequence, hash, time, action: the entry's own.
-        subject: the patient; of a restore, the entry it went back to.
+        subject: the patient; of a restore, the entry it went back to; of a rotation, its sequence.
         invitation: by which the patient was enrolled, in hexadecimal digits.
         algorithm, key: the patient's, in hexadecimal digits, so that a tombstone can be set where it is unknown.
         group: to which the patient was added, or from which it was removed.
@@ -72,6 +73,7 @@ class Journal:
         behind: the disk refused; `complete` tries again.
         voided: lines that confirmed restores have voided, which the compared database does not have either: it is older than
             those restores, and what was done again then has to be done again once more.
+        rotation: the sequence of the last rotation of the doctor's keys, 0: none. A restore voids none: keys are not in a database.
     """
 
     def __init__(self, audit_dir: Path, storage_key: bytes) -> None:
@@ -80,6 +82,7 @@ class Journal:
         self._written: int | None = None  # up to this audit entry; None: not compared yet
         self.behind = False
         self.voided: tuple[Line, ...] = ()
+        self.rotation = 0
 
     def compare(self, db: sqlite3.Connection) -> list[Line]:
         """Complete the journal from the database, and return what the database does not have, oldest first.
@@ -98,6 +101,8 @@ class Journal:
         voided: list[Line] = []
         void: set[tuple[int, str]] = set()
         for line in (*lines, *behind):
+            if line.action == Action.KEYS_ROTATED.value:
+                self.rotation = max(self.rotation, int(line.subject))
             if (line.sequence, line.hash) in void:
                 continue  # written once more by somebody who only has the file: no entry comes back
             if line.action == Action.RESTORED.value:
@@ -137,7 +142,7 @@ class Journal:
         try:
             line = msgspec.json.decode(raw, type=Line)
             kdf.verify_mac(Label.JOURNAL_LINE, self._key, _hex(line.mac), _authenticated(line))
-            if line.action == Action.RESTORED.value:
+            if line.action in (action.value for action in _NUMBERED):
                 int(line.subject)
         except (msgspec.DecodeError, InvalidSignature, ValueError) as error:
             raise StorageError(
@@ -159,9 +164,13 @@ class Journal:
         rows = db.execute(
             "SELECT audit.sequence, audit.hash, audit.time, audit.action, audit.object, audit.detail,"
             " coalesce(patients.invitation, x''), coalesce(algorithm, 0), coalesce(public_key, x'')"
-            " FROM audit LEFT JOIN patients ON patient_id = audit.object AND action != ?"
-            " WHERE audit.sequence > ? AND audit.action IN (?, ?, ?, ?, ?) ORDER BY audit.sequence",
-            (Action.RESTORED.value, sequence, *(action.value for action in _JOURNALLED)),
+            " FROM audit LEFT JOIN patients ON patient_id = audit.object AND action NOT IN (?, ?)"
+            " WHERE audit.sequence > ? AND audit.action IN (?, ?, ?, ?, ?, ?) ORDER BY audit.sequence",
+            (
+                *(action.value for action in _NUMBERED),
+                sequence,
+                *(action.value for action in _JOURNALLED),
+            ),
         )
         return [_line(*row) for row in rows]
 

@@ -1,30 +1,62 @@
-"""The doctor's long-term keys: made at the first start, read from 0600 files ever after, never logged."""
+"""The doctor's long-term keys: made at the first start, read from 0600 files ever after, never logged.
+
+`rotations.json` says how often they were rotated, and so which files hold the present ones: the step from the former keys to the new
+ones is the one in which that file is replaced. It holds no secret; it is what proves to patients that the new keys are this doctor's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shared.crypto.signatures import SIGNERS, Algorithm, SigningKey
+import msgspec
+
+from shared.crypto.signatures import SIGNERS, Algorithm, SigningKey, fingerprint
 from shared.crypto.suites import SUITES, SuiteId
 from shared.errors import InvalidElement, StorageError, UserError
+from shared.protocol import rotation
+from shared.protocol.envelopes import FormerKey
 from shared.protocol.invitations import DoctorKey
+from shared.protocol.rotation import Pins
 from shared.storage.keyfile import private_directory, read_private, write_private
+from shared.wire import messages
+from shared.wire.checks import Checklist, PeerError
+from shared.wire.messages import Rotation, RotationStatement
 
 STORAGE_KEY_SIZE = 32
 
-_FILES = {Algorithm.ECDSA_P256: "ecdsa-p256.key", Algorithm.SCHNORR_FFDHE3072: "schnorr-ffdhe3072.key"}
+_FILES = {Algorithm.ECDSA_P256: "ecdsa-p256", Algorithm.SCHNORR_FFDHE3072: "schnorr-ffdhe3072"}
 _NAME_FILE = "doctor-id"
 _STORAGE_FILE = "storage.key"
+_ROTATIONS_FILE = "rotations.json"
 
 
-@dataclass(frozen=True, slots=True)
+class Rotated(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One rotation: its statement, when the new keys began, in milliseconds, and the public keys that it took out of use."""
+
+    sequence: int
+    time: int
+    former: dict[Algorithm, bytes]
+    rotation: Rotation
+
+
+@dataclass(slots=True)
 class Keyring:
-    """Signature keys by algorithm, and the key under which message bodies rest."""
+    """Signature keys by algorithm, and the key under which message bodies rest.
 
-    signing: Mapping[Algorithm, SigningKey]
+    A rotation changes it in place, so that whatever signs takes its key from here when it signs, and keeps none.
+
+    Attributes:
+        rotations: all there were, oldest first.
+        announced: the last one, while a patient may lack its keys.
+    """
+
+    signing: dict[Algorithm, SigningKey]
     storage: bytes = field(repr=False)
+    rotations: list[Rotated] = field(default_factory=list)
+    announced: Rotated | None = None
 
     @property
     def identity(self) -> SigningKey:
@@ -35,6 +67,38 @@ class Keyring:
     def public(self) -> list[DoctorKey]:
         """What patients pin."""
         return [DoctorKey(algorithm, key.public) for algorithm, key in self.signing.items()]
+
+    @property
+    def sequence(self) -> int:
+        """How often the keys were rotated."""
+        return _sequence(self.rotations)
+
+    @property
+    def former(self) -> tuple[FormerKey, ...]:
+        """The P-256 keys that were in use before this one, oldest first."""
+        return tuple(FormerKey(each.former[Algorithm.ECDSA_P256], each.time) for each in self.rotations)
+
+    def fingerprints(self) -> dict[int, str]:
+        """Those of the present keys, by algorithm."""
+        return {int(key.algorithm): fingerprint(key.algorithm, key.public) for key in self.signing.values()}
+
+    def signed_as(self, public: bytes) -> bool:
+        """Whether this is the public half of a present key."""
+        return any(key.public == public for key in self.signing.values())
+
+    def was(self, algorithm: Algorithm, name: str) -> bool:
+        """Whether a key of that fingerprint was in use before a rotation."""
+        former = (each.former.get(algorithm) for each in self.rotations)
+        return any(public is not None and fingerprint(algorithm, public) == name for public in former)
+
+    def announcement(self) -> Rotation | None:
+        """What to show a patient of the keys that it may lack."""
+        return self.announced.rotation if self.announced is not None else None
+
+    def all_confirmed(self, sequence: int) -> None:
+        """Every patient has the keys of this rotation."""
+        if self.announced is not None and self.announced.sequence == sequence:
+            self.announced = None
 
 
 def load_or_create(state_dir: Path, suites: frozenset[SuiteId], random: Callable[[int], bytes]) -> Keyring:
@@ -48,16 +112,17 @@ def load_or_create(state_dir: Path, suites: frozenset[SuiteId], random: Callable
     """
     directory = private_directory(state_dir / "keys")
     algorithms = {Algorithm.ECDSA_P256} | {SUITES[suite].signer.algorithm for suite in suites}
+    rotations = _load_rotations(directory)
     signing = {}
     for algorithm in sorted(algorithms):
-        signer, path = SIGNERS[algorithm], directory / _FILES[algorithm]
+        signer, path = SIGNERS[algorithm], _path(directory, algorithm, _sequence(rotations))
         if not path.exists():
             write_private(path, signer.export(signer.generate(random)))
-        signing[algorithm] = load_signing_key(state_dir, algorithm)
+        signing[algorithm] = _load_signing_key(path, algorithm)
     path = directory / _STORAGE_FILE
     if not path.exists():
         write_private(path, random(STORAGE_KEY_SIZE))
-    return Keyring(signing, _load_storage_key(path))
+    return Keyring(signing, _load_storage_key(path), rotations)
 
 
 def load(state_dir: Path) -> Keyring:
@@ -69,12 +134,9 @@ def load(state_dir: Path) -> Keyring:
     """
     require_all(state_dir)
     directory = private_directory(state_dir / "keys")
-    signing = {
-        algorithm: load_signing_key(state_dir, algorithm)
-        for algorithm, name in _FILES.items()
-        if (directory / name).exists()
-    }
-    return Keyring(signing, _load_storage_key(directory / _STORAGE_FILE))
+    rotations = _load_rotations(directory)
+    signing = _load_existing(directory, _sequence(rotations))
+    return Keyring(signing, _load_storage_key(directory / _STORAGE_FILE), rotations)
 
 
 def require_all(state_dir: Path) -> None:
@@ -83,7 +145,9 @@ def require_all(state_dir: Path) -> None:
     Raises:
         UserError: names the missing files.
     """
-    needed = [state_dir / "keys" / name for name in (_STORAGE_FILE, _FILES[Algorithm.ECDSA_P256])]
+    directory = state_dir / "keys"
+    sequence = _sequence(_load_rotations(directory))
+    needed = [directory / _STORAGE_FILE, _path(directory, Algorithm.ECDSA_P256, sequence)]
     if missing := [str(path) for path in needed if not path.exists()]:
         raise UserError(
             f"{' and '.join(missing)} missing: the database cannot be used without. Put back what belongs to it, with mode"
@@ -121,7 +185,94 @@ def load_signing_key(state_dir: Path, algorithm: Algorithm) -> SigningKey:
     Raises:
         UserError: as `load_or_create`. StorageError: it does not exist, or is damaged.
     """
-    path = state_dir / "keys" / _FILES[algorithm]
+    directory = state_dir / "keys"
+    return _load_signing_key(_path(directory, algorithm, _sequence(_load_rotations(directory))), algorithm)
+
+
+def rotate(
+    state_dir: Path, keys: Keyring, doctor_id: str, time: int, random: Callable[[int], bytes]
+) -> Rotated:
+    """Make new keys for every algorithm that has one, and put them to use, on the disk and in `keys`; returns the proof.
+
+    The new keys are in files of their own before `rotations.json` names them. A crash before that leaves files that the next
+    rotation writes anew; one after it leaves the former keys' files, which `erase_former` takes away.
+
+    Args:
+        time: from which on nothing is signed with the former keys, in milliseconds since the Unix epoch.
+
+    Raises:
+        StorageError: a file cannot be read or written; the keys are what they were.
+    """
+    directory, sequence = state_dir / "keys", keys.sequence + 1
+    former = _load_existing(
+        directory, keys.sequence
+    )  # also of a suite that is not allowed any more: it may be again
+    new = {algorithm: SIGNERS[algorithm].generate(random) for algorithm in former}
+    for algorithm, key in new.items():
+        write_private(_path(directory, algorithm, sequence), SIGNERS[algorithm].export(key))
+    publics = {algorithm: key.public for algorithm, key in former.items()}
+    rotated = Rotated(sequence, time, publics, rotation.state(doctor_id, sequence, time, former, new))
+    write_private(directory / _ROTATIONS_FILE, msgspec.json.encode([*keys.rotations, rotated]))
+    keys.signing.update((algorithm, key) for algorithm, key in new.items() if algorithm in keys.signing)
+    keys.rotations.append(rotated)
+    keys.announced = rotated
+    erase_former(state_dir, keys)
+    return rotated
+
+
+def erase_former(state_dir: Path, keys: Keyring) -> None:
+    """Take away the private keys that are out of use; what the disk refuses is tried again at the next start."""
+    directory = state_dir / "keys"
+    for algorithm, stem in _FILES.items():
+        present = _path(directory, algorithm, keys.sequence)
+        for path in directory.glob(f"{stem}.*key"):
+            if path != present:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def _path(directory: Path, algorithm: Algorithm, sequence: int) -> Path:
+    """Where the key is that this rotation has brought; 0: the first start."""
+    return directory / f"{_FILES[algorithm]}.{f'{sequence}.' if sequence else ''}key"
+
+
+def _sequence(rotations: list[Rotated]) -> int:
+    return rotations[-1].sequence if rotations else 0
+
+
+def _load_existing(directory: Path, sequence: int) -> dict[Algorithm, SigningKey]:
+    paths = {algorithm: _path(directory, algorithm, sequence) for algorithm in _FILES}
+    return {
+        algorithm: _load_signing_key(path, algorithm) for algorithm, path in paths.items() if path.exists()
+    }
+
+
+def _load_rotations(directory: Path) -> list[Rotated]:
+    path = directory / _ROTATIONS_FILE
+    if not path.exists():
+        return []
+    try:
+        rotations = msgspec.json.decode(read_private(path), type=list[Rotated])
+        for number, each in enumerate(rotations, start=1):
+            _require_proof(each, number)
+    except (msgspec.DecodeError, UnicodeDecodeError, PeerError, InvalidElement) as error:
+        raise _damaged(path, str(error)) from error
+    return rotations
+
+
+def _require_proof(rotated: Rotated, number: int) -> None:
+    """Patients would refuse what does not prove the new keys: that is better found here."""
+    statement = messages.decode(RotationStatement, rotated.rotation.statement)
+    pins = Pins(statement.doctor_id, rotated.former, number - 1)
+    proved = rotation.judge(rotated.rotation, pins, Checklist())
+    told = (number, rotated.time)
+    if proved is None or told != (proved.sequence, proved.time) or rotated.sequence != number:
+        raise InvalidElement(f"rotation {number} is not what was signed")
+    if Algorithm.ECDSA_P256 not in rotated.former:
+        raise InvalidElement(f"rotation {number} lacks a key")
+
+
+def _load_signing_key(path: Path, algorithm: Algorithm) -> SigningKey:
     try:
         return SIGNERS[algorithm].load(read_private(path))
     except InvalidElement as error:

@@ -8,12 +8,12 @@ written down again: it is everyone whose membership covers the number.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from doctor import audit, groups, roster, streams
 from doctor.audit import Action
-from shared.crypto.signatures import SigningKey
+from shared.crypto.signatures import Algorithm, SigningKey
 from shared.errors import StorageError, UserError
 from shared.message_ids import message_id
 from shared.protocol import envelopes
@@ -49,16 +49,20 @@ class Outbox:
 
     Args:
         doctor_id: the name in every envelope.
-        key: the doctor's P-256 key.
+        keys: the doctor's; each message is signed with the P-256 key that is among them then.
         sealer: seals bodies at rest.
         random: entropy.
     """
 
     def __init__(
-        self, doctor_id: str, key: SigningKey, sealer: Sealer, random: Callable[[int], bytes]
+        self,
+        doctor_id: str,
+        keys: Mapping[Algorithm, SigningKey],
+        sealer: Sealer,
+        random: Callable[[int], bytes],
     ) -> None:
         self._doctor_id = doctor_id
-        self._key = key
+        self._keys = keys
         self._sealer = sealer
         self._random = random
 
@@ -79,7 +83,8 @@ class Outbox:
         previous = streams.last_number(db, stream)
         number = max(previous + 1, now * 1000)
         draft = Draft(stream, fingerprint, now, now + request.lifetime, request.body)
-        message = envelopes.sign(self._doctor_id, self._key, draft, number, previous, self._random)
+        key = self._keys[Algorithm.ECDSA_P256]
+        message = envelopes.sign(self._doctor_id, key, draft, number, previous, self._random)
         self._store(db, stream, number, draft, message)
         name = message_id(stream, number)
         recipients = count_members(db, stream)
@@ -151,6 +156,11 @@ def count_members(db: sqlite3.Connection, stream: Stream) -> int:
         "SELECT count(*) FROM memberships WHERE stream = ? AND until IS NULL", (str(stream),)
     ).fetchone()
     return int(row[0])
+
+
+def newest(db: sqlite3.Connection) -> int:
+    """A time that no message is younger than, in milliseconds since the Unix epoch, from the numbers; 0: there is none."""
+    return int(db.execute("SELECT max(last) FROM streams").fetchone()[0] or 0) // 1000
 
 
 def require_clock(db: sqlite3.Connection, now: int) -> None:

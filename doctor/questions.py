@@ -127,14 +127,15 @@ class Questions(Desk):
 
     async def verify_audit(self) -> AuditAnswer:
         """Recompute the chain and compare the signed heads, on another thread."""
-        identity = self._office.keys.identity
+        keys = self._office.keys
         path = Path(self._office.settings.state_dir) / "doctor.db"
         verdict = await asyncio.to_thread(
             audit.verify_file,
             path,
             Path(self._office.settings.audit_dir),
-            identity.public,
-            identity.algorithm,
+            keys.identity.public,
+            keys.identity.algorithm,
+            keys.former,
         )
         valid = verdict.first_bad is None
         return AuditAnswer(

@@ -19,6 +19,7 @@ from doctor.audit import Action
 from doctor.facts import Confirmed, Restored
 from doctor.heads import Head
 from doctor.journal import Line
+from doctor.keyring import Keyring
 from shared.crypto.signatures import SigningKey
 from shared.errors import StorageError, UserError
 from shared.storage.sealed import Sealer
@@ -87,7 +88,7 @@ def look(
     lines: Sequence[Line],
     voided: Sequence[Line],
     directory: Path,
-    key: SigningKey,
+    keys: Keyring,
     now: int,
 ) -> tuple[Restored | None, Lost]:
     """Whether a database is an older state, by its own word, the journal's or the signed heads'; and what it lacks.
@@ -101,8 +102,8 @@ def look(
     Raises:
         StorageError: the heads file is damaged or not this doctor's.
     """
-    complete_heads(db, sealer, directory, key, now)
-    ahead = _heads_ahead(db, directory, key)
+    complete_heads(db, sealer, directory, keys.identity, now)
+    ahead = _heads_ahead(db, directory, keys)
     sequences = [line.sequence for line in lines] + [head.sequence for head in ahead]
     times = [line.time for line in lines] + [head.time for head in ahead]
     lost = Lost(max(sequences, default=0), max(times, default=0), (*voided, *lines))
@@ -122,12 +123,12 @@ def mark_at(db: sqlite3.Connection, base: int, now: int, cause: str) -> Restored
     return Restored(base, digest.hex(), time, now, cause)
 
 
-def _heads_ahead(db: sqlite3.Connection, directory: Path, key: SigningKey) -> list[Head]:
+def _heads_ahead(db: sqlite3.Connection, directory: Path, keys: Keyring) -> list[Head]:
     """The heads that name an entry which the database does not have; none where it has the newest one's."""
     newest = heads.newest(directory)
     if newest is None:
         return []
-    is_ours = heads.verifier(key.public, key.algorithm)
+    is_ours = heads.verifier(keys.identity.public, keys.identity.algorithm, keys.former)
     if not is_ours(newest):
         raise StorageError(
             f"{directory / heads.HEADS_FILE}: the last line is not signed by this doctor's key. Put the file back from a copy,"

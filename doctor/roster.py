@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from doctor import audit, streams
+from doctor import audit, rotations, streams
 from doctor.audit import Action
 from doctor.streams import Leave
 from shared.crypto.signatures import Algorithm, fingerprint
@@ -36,11 +36,13 @@ class Patient:
 
 @dataclass(frozen=True, slots=True)
 class Departure:
-    """A patient that is revoked or retired, as committed. `voided` lists invitations that died with it."""
+    """A patient that is revoked or retired, as committed. `voided` lists invitations that died with it; `completed`: the rotation
+    of the doctor's keys that nobody else had to confirm."""
 
     member: Member
     leaves: tuple[Leave, ...]
     voided: tuple[bytes, ...]
+    completed: int | None
 
     @property
     def groups(self) -> list[str]:
@@ -142,7 +144,8 @@ def depart(db: sqlite3.Connection, patient_id: str, standing: Standing, now: int
         # The revoked device still knows the secret of the invitation it came by.
         voided = (row[3],)
         db.execute("UPDATE invitations SET secret = NULL, uses_left = 0 WHERE invitation_id = ?", voided)
-    departure = Departure(_member(patient_id, row[0], row[1], standing.value), leaves, voided)
+    completed = rotations.settle(db, patient_id, now)
+    departure = Departure(_member(patient_id, row[0], row[1], standing.value), leaves, voided, completed)
     action = Action.REVOKED if standing is Standing.REVOKED else Action.RETIRED
     audit.append(db, now, actor, action, patient_id, f"groups {' '.join(departure.groups)}")
     return departure

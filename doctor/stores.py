@@ -14,10 +14,10 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from doctor import audit, facts, groups, keyring, outbox, restoration
+from doctor import audit, facts, groups, keyring, outbox, restoration, rotations
 from doctor.audit import Action
 from doctor.database import MIGRATIONS
-from doctor.facts import Confirmed, Fact, Restored
+from doctor.facts import Confirmed, Fact, Owner, Restored
 from doctor.journal import Journal
 from doctor.keyring import Keyring
 from doctor.restoration import Lost, Restoration
@@ -107,10 +107,13 @@ async def open_stores(settings: DoctorSettings) -> AsyncIterator[Stores]:
                 owner = facts.require_owner(reader, sealer, settings.doctor_id, keys)
                 schema = facts.require_schema(reader, sealer)
                 lines = journal.compare(reader)
-                mark, lost = restoration.look(
-                    reader, sealer, lines, journal.voided, audit_dir, keys.identity, now
+                _require_newest_keys(state_dir, keys, journal)
+                mark, lost = restoration.look(reader, sealer, lines, journal.voided, audit_dir, keys, now)
+                mark = await writer.submit(
+                    lambda db: _prepare(db, sealer, keys, (owner, schema), mark, lost, now)
                 )
-                mark = await writer.submit(lambda db: _prepare(db, sealer, (owner, schema), mark, lost, now))
+                if rotations.unconfirmed(reader):
+                    keys.announced = keys.rotations[-1]
                 confirmed = facts.read(reader, sealer, Confirmed)
                 yield Stores(
                     suites,
@@ -124,16 +127,33 @@ async def open_stores(settings: DoctorSettings) -> AsyncIterator[Stores]:
                 )
 
 
+def _require_newest_keys(state_dir: Path, keys: Keyring, journal: Journal) -> None:
+    """Refuse keys that were rotated away, which an old copy of `keys/` has brought back; let go of those that are out of use.
+
+    Raises:
+        UserError: says which files are needed.
+    """
+    if keys.sequence < journal.rotation:
+        raise UserError(
+            f"The keys in {state_dir / 'keys'} are from before rotation {journal.rotation}, of which the journal knows: patients"
+            " have pinned newer ones. Put the newest copy of keys/ there, rotations.json included."
+        )
+    keyring.erase_former(state_dir, keys)
+
+
 def _prepare(
     db: sqlite3.Connection,
     sealer: Sealer,
-    known: tuple[Fact, ...],
+    keys: Keyring,
+    known: tuple[Owner, Fact],
     mark: Restored | None,
     lost: Lost,
     now: int,
 ) -> Restored | None:
     """What must be true before anything else: a clock that is not behind, an owner, the group of everyone."""
     outbox.require_clock(db, now)
+    if not rotations.is_noted(db, sealer, keys):  # a crash came in between, or the database is from before
+        rotations.note(db, sealer, known[0].doctor_id, keys, now, "gateway")
     for fact in known:
         if facts.read(db, sealer, type(fact)) != fact:
             facts.write(db, sealer, fact)

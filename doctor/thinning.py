@@ -7,6 +7,7 @@ they are out of their places. A later head contradicts a changed entry as an ear
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from doctor import heads
 from doctor.heads import HEADS_FILE, Head
 from shared.crypto.signatures import SigningKey
 from shared.errors import StorageError
+from shared.protocol.envelopes import FormerKey
 from shared.storage.keyfile import write_private
 
 NEWEST = 1000  # heads that are kept in any case: three hours of a log that never rests
@@ -28,7 +30,9 @@ def is_due(newest: Head) -> bool:
     return newest.place % NEWEST == 0
 
 
-def thin(directory: Path, key: SigningKey, now: int, newest: int = NEWEST) -> Head:
+def thin(
+    directory: Path, key: SigningKey, now: int, newest: int = NEWEST, former: Sequence[FormerKey] = ()
+) -> Head:
     """Take out what is not worth keeping, in one step; returns the line that vouches for the rest.
 
     For a thread of its own: every line is verified. A head that is appended meanwhile is lost, as by a crash.
@@ -37,7 +41,7 @@ def thin(directory: Path, key: SigningKey, now: int, newest: int = NEWEST) -> He
         StorageError: the file cannot be read or written, or does not stand as the doctor wrote it. It is what it was.
     """
     path, lines = directory / HEADS_FILE, heads.read(directory)
-    is_ours = heads.verifier(key.public, key.algorithm)
+    is_ours = heads.verifier(key.public, key.algorithm, former)
     if not lines or heads.out_of_place(lines) is not None or not all(map(is_ours, lines)):
         raise StorageError(f"{path} is left as it is: not all of it is as the doctor wrote it")
     kept, last = [lines[at] for at in _worth_keeping(lines, newest)], lines[-1]

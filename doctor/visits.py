@@ -169,7 +169,7 @@ class Visit:
                 self._could_not_store(error)
 
         self._house.writer.submit_nowait(
-            lambda db: enrolment.admit(db, verified, now, peer, noted),
+            lambda db: enrolment.admit(db, verified, now, peer, noted, self._house.keys),
             lambda admission: self._admitted(verified, admission),
         ).add_done_callback(decided)
 
@@ -188,6 +188,12 @@ class Visit:
             self._house.ledger.count_login(verified.patient_id)
         if admission.invitation_id is not None:
             roster.set_uses(admission.invitation_id, admission.uses_left)
+        if admission.completed is not None:
+            self._house.keys.all_confirmed(admission.completed)
+        if not self._house.keys.signed_as(
+            verified.doctor_key
+        ):  # a rotation came in between: it comes back and learns the new key
+            self.stream.hang_up(DisconnectReason.CLOSING)
         if not self.stream.open or self.stream.connection.ended:
             # The disk took longer than the handshake may; the patient is in, and its next connection is admitted at once.
             self._house.tally.late += 1

@@ -36,13 +36,19 @@ class Witness:
 
     async def keep_signing(self) -> None:
         """Sign, and thin the file where that is due, until cancelled. The disk's trouble is logged and passes."""
-        key = self._stores.keys.identity
+        keys = self._stores.keys
         while True:
             await asyncio.sleep(INTERVAL)
             try:
                 self.sign()
                 if self._last is not None and thinning.is_due(self._last):
-                    self._last = await asyncio.to_thread(thinning.thin, self._directory, key, clock().wall)
+                    self._last = await asyncio.to_thread(
+                        thinning.thin,
+                        self._directory,
+                        keys.identity,
+                        clock().wall,
+                        former=keys.former,
+                    )
                     _log.info("audit heads thinned", sequence=self._last.sequence)
             except (StorageError, sqlite3.Error) as error:
                 _log.error("timer failed", cause=str(error))

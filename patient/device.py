@@ -42,6 +42,7 @@ from shared.protocol.events import (
     Traced,
 )
 from shared.protocol.patient_connection import PatientConnection
+from shared.protocol.rotation import Successors
 from shared.storage.sealed import Sealer
 from shared.wire.messages import Position, ReportKind, Stream, TargetKind
 
@@ -188,6 +189,30 @@ class Device:
     # Connections
 
     async def _attempt(self, address: str) -> Link:
+        """A connection to an address. Where the doctor proves that it has new keys, another one, after they are pinned."""
+        link = await self._greet(address)
+        if link.successors is not None:
+            try:
+                await self._pin(link.successors)
+            except (
+                StorageError
+            ) as error:  # the former keys stay pinned, and the doctor will prove the new ones again
+                link.ending = InboxFailed(str(error))
+            else:
+                link = await self._greet(address)
+        return link
+
+    async def _pin(self, successors: Successors) -> None:
+        # The file is replaced in one step. Whichever a crash leaves, the doctor shows the proof until it has seen the new keys at work.
+        rotated = self.identity.rotated(successors)
+        await asyncio.to_thread(self._home.save, rotated)
+        self.identity = rotated
+        self._reader = rotated.reader(self._settings.clock_window_s)
+        doctor = rotated.doctor
+        _log.info("doctor's keys rotated", number=successors.sequence)
+        self._tell(notices.KeysRotated(doctor.doctor_id, successors.sequence, doctor.fingerprints()))
+
+    async def _greet(self, address: str) -> Link:
         """One connection to an address; where a busy doctor asks for a cookie, a second one that brings it."""
         link = Link(address, self._inbox.positions(), self._handle, now=self._now)
         await self._open(link)

@@ -23,8 +23,9 @@ from shared.crypto.suites import SUITES, Suite, suite_by_name
 from shared.errors import CryptoError, InvalidElement, UserError
 from shared.protocol import patient_handshake
 from shared.protocol.clock import SECOND
-from shared.protocol.envelopes import Reader
+from shared.protocol.envelopes import FormerKey, Reader
 from shared.protocol.invitations import Invitation, derived_id
+from shared.protocol.rotation import Successors
 from shared.storage.keyfile import read_private, write_private
 from shared.wire.messages import Name
 
@@ -39,12 +40,24 @@ class PinnedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     public: bytes
 
 
-class PinnedDoctor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The one doctor that this device believes, and where it may be found."""
+class OutdatedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The P-256 key that was pinned before a rotation, and when that began, in milliseconds since the Unix epoch."""
+
+    public: bytes
+    until: int
+
+
+class PinnedDoctor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The one doctor that this device believes, and where it may be found.
+
+    `sequence`: of the rotation that brought these keys, 0: the invitation did. `former`: for messages from before a rotation.
+    """
 
     doctor_id: Name
     keys: tuple[PinnedKey, ...]
     addresses: tuple[str, ...]
+    sequence: int = 0
+    former: tuple[OutdatedKey, ...] = ()
 
     def key(self, algorithm: Algorithm) -> bytes:
         """The public key of that algorithm.
@@ -62,6 +75,16 @@ class PinnedDoctor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         raise UserError(
             f"The doctor {self.doctor_id!r} did not allow this suite when it made the invitation. "
             f"Set suite to one of {', '.join(usable) or 'none'}, or ask for a new invitation once the doctor allows it."
+        )
+
+    def rotated(self, successors: Successors) -> PinnedDoctor:
+        """The same doctor with its new keys."""
+        outdated = OutdatedKey(self.key(Algorithm.ECDSA_P256), successors.time)
+        return msgspec.structs.replace(
+            self,
+            keys=tuple(PinnedKey(each.algorithm, successors.keys[each.algorithm]) for each in self.keys),
+            sequence=successors.sequence,
+            former=(*self.former, outdated),
         )
 
     def fingerprints(self) -> tuple[str, ...]:
@@ -116,6 +139,12 @@ class DeviceIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             doctor_key=self.doctor.key(suite.signer.algorithm),
             enrolment=patient_handshake.Enrolment(pending.invitation_id, pending.secret) if pending else None,
             clock_window=round(clock_window_s * SECOND),
+            other_keys=tuple(
+                (each.algorithm, each.public)
+                for each in self.doctor.keys
+                if each.algorithm is not suite.signer.algorithm
+            ),
+            sequence=self.doctor.sequence,
         )
 
     def reader(self, clock_window_s: float) -> Reader:
@@ -127,7 +156,12 @@ class DeviceIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             self.doctor.doctor_id,
             self.doctor.key(Algorithm.ECDSA_P256),
             round(clock_window_s * SECOND),
+            tuple(FormerKey(each.public, each.until) for each in self.doctor.former),
         )
+
+    def rotated(self, successors: Successors) -> DeviceIdentity:
+        """The same device with its doctor's new keys."""
+        return msgspec.structs.replace(self, doctor=self.doctor.rotated(successors))
 
     def admitted(self) -> DeviceIdentity:
         """The same device after its admission: the invitation's secret is gone."""

@@ -16,9 +16,19 @@ from shared.errors import UserError
 from shared.net.stream import Stream, clock
 from shared.protocol.clock import Instant
 from shared.protocol.envelopes import Positions
-from shared.protocol.events import Alerted, Confirmed, Disconnected, Event, Failed, RetryAsked, Traced
+from shared.protocol.events import (
+    Alerted,
+    Confirmed,
+    Disconnected,
+    Event,
+    Failed,
+    KeysRotated,
+    RetryAsked,
+    Traced,
+)
 from shared.protocol.patient_connection import PatientConnection
 from shared.protocol.patient_handshake import Hello
+from shared.protocol.rotation import Successors
 from shared.protocol.transitions import State
 from shared.wire.messages import Position, Report
 from shared.wire.opcodes import DisconnectReason, Opcode
@@ -43,6 +53,7 @@ class Link:
 
     Attributes:
         retry: the greeting to come again with, where the doctor asked for it on this connection.
+        successors: the keys to pin before the next connection, where the doctor has proved that they are its own.
     """
 
     def __init__(
@@ -60,6 +71,7 @@ class Link:
         self.ending: Ending = None
         self.hello = hello
         self.retry: Hello | None = None
+        self.successors: Successors | None = None
         self.reported: Sequence[Position] = ()  # what its first RECEIPT said
         self._on_event = on_event
         self._now = now
@@ -151,6 +163,8 @@ class Link:
                 self.verifier_sent = self.verifier_sent or event.opcode == Opcode.SESSION_VERIFIER
             elif isinstance(event, RetryAsked):
                 self.retry = event.hello
+            elif isinstance(event, KeysRotated):
+                self.successors = event.successors
             elif isinstance(event, Confirmed):
                 self.established = True
                 self._settled.set()

@@ -113,6 +113,14 @@ class Enrolled(Notice, frozen=True, tag="enrolled"):
     fingerprints: tuple[str, ...]
 
 
+class KeysRotated(Notice, frozen=True, tag="keys-rotated"):
+    """The doctor has proved that it has new keys, and this device has pinned them."""
+
+    doctor: str
+    sequence: int
+    fingerprints: tuple[str, ...]
+
+
 Tell: TypeAlias = Callable[[Notice], None]
 """Where notices go."""
 
@@ -159,6 +167,9 @@ class Blocks:
             self._say(f"The doctor has report {notice.report}.", "green")
         elif isinstance(notice, Enrolled):
             self._show(_enrolled_text(notice))
+        elif isinstance(notice, KeysRotated):
+            names = ", ".join(notice.fingerprints)
+            self._say(f"The doctor {notice.doctor} has new keys: {names}.", "green")
 
     def _say(self, sentence: str, style: str) -> None:
         if sentence != self._last:

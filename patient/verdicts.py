@@ -194,7 +194,17 @@ _DISCONNECTS = {
         "This device read too slowly; it catches up with a new session.",
     ),
 }
-_WRONG_DOCTOR = frozenset({Check.DOCTOR_PINNED, Check.PREKEY_SIGNATURE, Check.RESPONSE_SIGNATURE})
+_WRONG_DOCTOR = frozenset(
+    {
+        Check.DOCTOR_PINNED,
+        Check.PREKEY_SIGNATURE,
+        Check.RESPONSE_SIGNATURE,
+        Check.ROTATION_DOCTOR,
+        Check.ROTATION_HIGHER,
+        Check.ROTATION_PINNED,
+        Check.ROTATION_SIGNED,
+    }
+)
 
 
 def _judge_disconnect(reason: DisconnectReason, at: Situation) -> Verdict:
@@ -212,7 +222,7 @@ def _judge_failure(failed: Failed, at: Situation) -> Verdict:
     if failed.check in _WRONG_DOCTOR:
         sentence = (
             f"Whoever answers at {at.address} is not the doctor {at.doctor_id!r} whose key this device pinned. "
-            "Check the address; if the doctor has a new key, enrol again with a new invitation."
+            "Check the address; if the doctor changed its keys while this device was away, enrol again with a new invitation."
         )
         return Verdict(Reason.WRONG_DOCTOR, sentence)
     if failed.check in (Check.PREKEY_FRESH, Check.RESPONSE_CLOCK):

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+import msgspec
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
@@ -42,20 +43,22 @@ from shared.crypto.suites import DEFAULT_SUITE, Suite
 from shared.net.stream import Stream, clock
 from shared.protocol import invitations
 from shared.protocol.doctor_handshake import Standing
-from shared.protocol.envelopes import Positions, Reader
+from shared.protocol.envelopes import FormerKey, Positions, Reader
 from shared.protocol.epochs import Epoch
 from shared.protocol.events import (
     Alerted,
     Disconnected,
     EpochBegun,
     Event,
+    KeysRotated,
     MessageReceived,
     RetryAsked,
     Verified,
 )
-from shared.protocol.invitations import Invitation, derived_id
+from shared.protocol.invitations import DoctorKey, Invitation, derived_id
 from shared.protocol.patient_connection import PatientConnection
 from shared.protocol.patient_handshake import Enrolment, Hello, Identity
+from shared.protocol.rotation import Successors
 from shared.storage.sealed import Sealer
 from shared.storage.sqlite import open_database, open_reader
 from shared.storage.writer import Writer
@@ -212,6 +215,8 @@ class Device:
         self.epochs: list[Epoch] = []  # every epoch whose secret this device ever held
         self.acknowledges = True
         self.hello: Hello | None = None  # with a cookie, after a RETRY
+        self.sequence = 0  # of the rotation that brought its pins
+        self.former: tuple[FormerKey, ...] = ()
         self.closed = 0
         self.stream: TappedStream | None = None
 
@@ -220,15 +225,34 @@ class Device:
         pinned = self.invitation.doctor_key(self.suite.signer.algorithm)
         assert pinned is not None
         enrolment = Enrolment(self.invitation.invitation_id, self.invitation.secret)
+        others = tuple(
+            (each.algorithm, each.public)
+            for each in self.invitation.doctor_keys
+            if each.algorithm is not self.suite.signer.algorithm
+        )
         return Identity(
-            self.patient_id, self.key, self.suite, self.invitation.doctor_id, pinned, enrolment, 45_000
+            self.patient_id,
+            self.key,
+            self.suite,
+            self.invitation.doctor_id,
+            pinned,
+            enrolment,
+            45_000,
+            others,
+            self.sequence,
         )
 
     def connection(self) -> PatientConnection:
         """A new connection of this device."""
         envelope_key = self.invitation.doctor_key(Algorithm.ECDSA_P256)
         assert envelope_key is not None
-        reader = Reader(self.patient_id, self.fingerprint, self.invitation.doctor_id, envelope_key)
+        reader = Reader(
+            self.patient_id,
+            self.fingerprint,
+            self.invitation.doctor_id,
+            envelope_key,
+            former=self.former,
+        )
         return self.kind(
             self.identity(), reader, self.positions, clock(), secrets.token_bytes, hello=self.hello
         )
@@ -255,7 +279,16 @@ class Device:
                 self._apply(stream, event)
             elif isinstance(event, RetryAsked):
                 self.hello = event.hello
+            elif isinstance(event, KeysRotated):
+                self._pin(event.successors)
         BELL.ring()
+
+    def _pin(self, new: Successors) -> None:
+        before = self.invitation.doctor_key(Algorithm.ECDSA_P256)
+        assert before is not None
+        keys = [DoctorKey(algorithm, public) for algorithm, public in new.keys.items()]
+        self.invitation = msgspec.structs.replace(self.invitation, doctor_keys=keys)
+        self.former, self.sequence = (*self.former, FormerKey(before, new.time)), new.sequence
 
     def _apply(self, stream: TappedStream, event: MessageReceived) -> None:
         envelope = event.envelope
@@ -516,7 +549,9 @@ def verify_audit(directory: Path) -> Verdict:
     """Judge the audit log of a doctor that has run below a directory."""
     keys = load_or_create(directory / "state", frozenset(), secrets.token_bytes)
     with closing(open_reader(directory / "state" / "doctor.db")) as db:
-        return audit.verify(db, directory / "audit", keys.identity.public, keys.identity.algorithm)
+        return audit.verify(
+            db, directory / "audit", keys.identity.public, keys.identity.algorithm, keys.former
+        )
 
 
 class Books:
@@ -527,7 +562,7 @@ class Books:
         self.random = entropy("books")
         self.keys = load_or_create(directory / "state", frozenset(), self.random)
         self.sealer = Sealer(self.keys.storage, self.random)
-        self.outbox = Outbox("doctor", self.keys.identity, self.sealer, self.random)
+        self.outbox = Outbox("doctor", self.keys.signing, self.sealer, self.random)
         self.now = WALL
         groups.create(db, "everyone", WALL, "gateway")
 

@@ -7,16 +7,18 @@ until something has happened that makes a condition true.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import Any
 
 from msgspec.structs import replace
 
 from shared.crypto.signatures import SIGNERS, Algorithm, SigningKey, fingerprint
 from shared.crypto.suites import SUITES, SuiteId
 from shared.net import stream as net
-from shared.protocol import envelopes
+from shared.protocol import envelopes, rotation
 from shared.protocol.clock import SECOND, Instant
 from shared.protocol.doctor_connection import DoctorConnection
 from shared.protocol.doctor_handshake import Member, OpenInvitation, Practice, Standing
@@ -27,7 +29,7 @@ from shared.protocol.invitations import DoctorKey, Invitation
 from shared.protocol.prekeys import PrekeyRing
 from shared.protocol.replay import ReplayCache
 from shared.wire.checks import Check
-from shared.wire.messages import Position, Report, SignedMessage, Stream, TargetKind
+from shared.wire.messages import Position, Report, Rotation, SignedMessage, Stream, TargetKind
 from tests.protocol_bench import FakeDirectory
 
 DAY = 24 * 3600 * SECOND
@@ -166,7 +168,9 @@ class SmallDoctor(Happenings):
             PrekeyRing(doctor_id, self.keys, random),
             ReplayCache(60 * SECOND),
             random,
+            rotation=lambda: self.announced,
         )
+        self.announced: Rotation | None = None
         self.port = port
         self.visits: list[Visit] = []
         self.epoch = Epoch.begin(doctor_id, "everyone", 1, [], [], random)
@@ -226,6 +230,13 @@ class SmallDoctor(Happenings):
             self.doctor_id, keys, where, ["everyone"], invitation_id, secret, expires, uses, patient_id
         )
 
+    def rotate(self, sequence: int = 1, doctor_id: str | None = None) -> None:
+        """Give itself new keys, and show from now on that the former ones vouch for them."""
+        new = {algorithm: SIGNERS[algorithm].generate(random) for algorithm in self.keys}
+        now = net.clock().wall + 1
+        self.announced = rotation.state(doctor_id or self.doctor_id, sequence, now, self.keys, new)
+        self.keys.update(new)
+
     def enrol(self, event: Verified) -> None:
         """Put a patient on the roster and use its invitation up."""
         assert event.invitation_id is not None
@@ -282,6 +293,11 @@ class SmallDoctor(Happenings):
         visit = Visit(self)
         self.visits.append(visit)
         return visit.stream
+
+
+def replace_practice(doctor: SmallDoctor, **changes: Any) -> None:
+    """Let the doctor's next connections work by other rules."""
+    doctor.practice = dataclasses.replace(doctor.practice, **changes)
 
 
 def without_body(message: SignedMessage) -> SignedMessage:

@@ -16,6 +16,7 @@ from doctor.console.lessons import (
     LESSONS,
     MEANINGS,
     NEWCOMERS,
+    ROTATED,
     SECRET,
     Lesson,
 )
@@ -175,7 +176,8 @@ def draw(trace: Trace, doctor_id: str) -> Handshake:
 def _message(trace: Trace, suite: Suite | None, doctor_id: str, place: int) -> Message:
     when, traced = trace.steps[place]
     lesson = LESSONS[traced.message]
-    marks = _patient_marks(trace, lesson, place)
+    rotated = lengths.shows_rotation(traced.size, suite, doctor_id)
+    marks = _patient_marks(trace, lesson, place, rotated)
     if lesson.by_patient:
         passed = frozenset(traced.checks)
         marks = [Mark(each, "passed" if each in passed else "skipped") for each in lesson.checks]
@@ -184,10 +186,14 @@ def _message(trace: Trace, suite: Suite | None, doctor_id: str, place: int) -> M
     return Message(lesson, traced.size, (when - trace.steps[0][0]) / 1e6, fields, marks)
 
 
-def _patient_marks(trace: Trace, lesson: Lesson, place: int) -> list[Mark]:
-    """What the patient checks: its next message shows that all of it has passed."""
-    answered = place + 1 < len(trace.steps)
-    return [Mark(each, "implied" if answered else "unknown") for each in lesson.checks]
+def _patient_marks(trace: Trace, lesson: Lesson, place: int, rotated: bool) -> list[Mark]:
+    """What the patient checks: its next message shows that all of it has passed. Who answers has pinned the keys it was shown."""
+    judged = "implied" if place + 1 < len(trace.steps) else "unknown"
+    answered = judged == "implied"
+    return [
+        Mark(each, "skipped" if each in ROTATED and (answered or not rotated) else judged)
+        for each in lesson.checks
+    ]
 
 
 def _refused(name: str, failed: Check) -> Message:

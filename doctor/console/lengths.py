@@ -30,6 +30,7 @@ FIXED = {
     "patient_id": "a name",
     "cookie": "40 bytes",
     "claims": "the fields below",
+    "rotation": "proof of new keys, or none",
 }
 """Of fields that are as long in every suite."""
 
@@ -61,6 +62,11 @@ def of_fields(message: str, size: int, suite: Suite | None) -> dict[str, str]:
         rest = size - HEADER_SIZE - 1 - _encoded(kem.ciphertext_size)
         found["sealed"] = written(rest - (2 if rest < 258 else 3))
     return found
+
+
+def shows_rotation(size: int, suite: Suite | None, doctor_id: str) -> bool:
+    """Whether a KEY_EXCHANGE_REPLY of this size has more in it than a reply has that shows no new keys."""
+    return suite is not None and size > max(_reply_sizes(suite, doctor_id))
 
 
 def written(count: int) -> str:

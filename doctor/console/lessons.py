@@ -44,6 +44,10 @@ NEWCOMERS = frozenset(
     }
 )
 """What is asked only of a device that enrols."""
+ROTATED = frozenset(
+    {Check.ROTATION_DOCTOR, Check.ROTATION_HIGHER, Check.ROTATION_PINNED, Check.ROTATION_SIGNED}
+)
+"""What is asked only where the doctor shows that it has new keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,10 @@ LESSONS = {
             KeyExchangeReply,
             checks=(
                 Check.DOCTOR_PINNED,
+                Check.ROTATION_DOCTOR,
+                Check.ROTATION_HIGHER,
+                Check.ROTATION_PINNED,
+                Check.ROTATION_SIGNED,
                 Check.PREKEY_SIGNATURE,
                 Check.PREKEY_FRESH,
                 Check.PREKEY_ELEMENT,
@@ -179,6 +187,7 @@ MEANINGS = {
     "patient_id": "which patient",
     "valid_until": "until when the key is offered",
     "signature": "by the sender's own key",
+    "rotation": "the former keys' word for the new ones, while a device may not have them",
     "kem_ciphertext": "agrees on a key that only the two can compute",
     "sealed": "encrypted and authenticated, padded to one length",
     "claims": "what the signature covers",

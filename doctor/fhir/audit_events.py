@@ -70,6 +70,8 @@ _CHANGED = frozenset(
         Action.MEMBER_REMOVED,
         Action.EPOCH_BEGUN,
         Action.INVITATIONS_VOIDED,
+        Action.KEYS_ROTATED,
+        Action.ROTATION_COMPLETE,
         Action.RESTORED,
         Action.PASSWORD_CHANGED,
         Action.THRESHOLDS_CHANGED,

@@ -22,6 +22,7 @@ from shared.protocol.events import (
     EpochBegun,
     Event,
     Failed,
+    KeysRotated,
     MessageReceived,
     Positioned,
     Receipted,
@@ -264,6 +265,8 @@ class PatientSide(Side):
         if isinstance(event, RetryAsked):
             self.hello = event.hello
             note(f"{who} is asked to come again")
+        elif isinstance(event, KeysRotated):
+            note(f"{who} pins the keys of rotation {event.successors.sequence}")
         elif isinstance(event, Confirmed):
             note(f"{who} is confirmed")
         elif isinstance(event, EpochBegun):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lab.evil.clinic import EVERYONE, Clinic, Device
 from lab.evil.peer import wire
 from lab.evil.peer.doctor import Doctor, DoctorLies
@@ -122,11 +124,16 @@ def device_of(
 
 
 def visit(
-    clinic: Clinic, suite: Suite, lies: DoctorLies | None = None, *, enrolled: bool = True
+    clinic: Clinic,
+    suite: Suite,
+    lies: DoctorLies | None = None,
+    *,
+    enrolled: bool = True,
+    change: Callable[[EvilPractice, Device], Device] = lambda practice, device: device,
 ) -> tuple[Doctor, PatientSide]:
-    """A doctor, and the real patient that has called it."""
+    """A doctor, and the real patient that has called it. `change`: what the device has pinned besides."""
     practice = evil_practice(clinic, suite)
-    device = device_of(clinic, practice, enrolled=enrolled)
+    device = change(practice, device_of(clinic, practice, enrolled=enrolled))
     return Doctor(practice, clinic.random, lies or DoctorLies()), PatientSide(clinic, device)
 
 
@@ -146,9 +153,13 @@ def receive(peer: Doctor, side: PatientSide) -> bool:
     return True
 
 
-def attended(clinic: Clinic, suite: Suite) -> tuple[Doctor, PatientSide, Epoch]:
+def attended(
+    clinic: Clinic,
+    suite: Suite,
+    change: Callable[[EvilPractice, Device], Device] = lambda practice, device: device,
+) -> tuple[Doctor, PatientSide, Epoch]:
     """A doctor of the second implementation with a real patient in its group."""
-    peer, side = visit(clinic, suite)
+    peer, side = visit(clinic, suite, change=change)
     if not receive(peer, side):
         raise Surprise(f"the patient refused an honest doctor: {side.refusals}")
     if peer.keys is None:

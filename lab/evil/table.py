@@ -17,6 +17,7 @@ from lab.evil.lies import (
     records,
     replies,
     requests,
+    rotations,
     sessions,
 )
 from lab.evil.misbehaviour import Accepted, Deviation, Misbehaviour, attempt
@@ -30,6 +31,7 @@ MISBEHAVIOURS: tuple[Misbehaviour, ...] = (
     *arrivals.ROWS,
     *sessions.ROWS,
     *replies.ROWS,
+    *rotations.ROWS,
     *alerts.ROWS,
     *records.ROWS,
     *broadcasts.ROWS,

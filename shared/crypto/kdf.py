@@ -41,6 +41,7 @@ class Label(Enum):
     AUTH_SIGNATURE = b"telemed-v1 signature auth-request"
     RESPONSE_SIGNATURE = b"telemed-v1 signature auth-response"
     ENVELOPE_SIGNATURE = b"telemed-v1 signature envelope"
+    ROTATION_SIGNATURE = b"telemed-v1 signature rotation"
     SCHNORR_CHALLENGE = b"telemed-v1 schnorr challenge"
     SCHNORR_NONCE = b"telemed-v1 schnorr nonce"
     # MACs

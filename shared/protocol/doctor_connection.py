@@ -157,6 +157,7 @@ class DoctorConnection(Connection):
                 contribution=response.keys.contribution,
                 patient_clock=patient_clock,
                 doctor_clock=now.wall,
+                doctor_key=response.doctor_key,
             )
         )
 

@@ -41,6 +41,7 @@ from shared.wire.messages import (
     ResponseClaims,
     ResponseProof,
     Retry,
+    Rotation,
     SessionVerifier,
 )
 from shared.wire.opcodes import Opcode
@@ -99,6 +100,7 @@ class Practice:
     """What all of one doctor's connections share. Raises LocalError where an allowed suite has no signing key.
 
     `admits` says whether this doctor lets anybody in at all: not while its operator has to confirm a restored database.
+    `rotation`: what to show of new keys, while not every patient has them. `signing_keys` may change in place when it does.
     """
 
     doctor_id: str
@@ -112,6 +114,7 @@ class Practice:
     handshake_deadline: int = HANDSHAKE_DEADLINE
     cookies: CookieJar | None = None
     admits: Callable[[], bool] = lambda: True
+    rotation: Callable[[], Rotation | None] = lambda: None
 
     def __post_init__(self) -> None:
         for suite_id in self.suites:
@@ -148,7 +151,7 @@ class OpenedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """AUTH_RESPONSE is on its way."""
+    """AUTH_RESPONSE is on its way. `doctor_key`: the public key that verifies its signature."""
 
     claims: AuthClaims
     enrolling: bool
@@ -156,6 +159,7 @@ class Response:
     keys: SessionKeys
     th_3: bytes
     m4: bytes
+    doctor_key: bytes = b""
 
 
 def answer_key_exchange(
@@ -179,7 +183,12 @@ def answer_key_exchange(
     suite = SUITES[SuiteId(message.suite)]
     prekey = practice.prekeys.offer(suite.id, now)
     reply = KeyExchangeReply(
-        practice.doctor_id, practice.random(NONCE_SIZE), prekey.public, prekey.valid_until, prekey.signature
+        practice.doctor_id,
+        practice.random(NONCE_SIZE),
+        prekey.public,
+        prekey.valid_until,
+        prekey.signature,
+        practice.rotation(),
     )
     m2 = frame_of(Opcode.KEY_EXCHANGE_REPLY, messages.encode(reply))
     return Offer(suite, frame.data, m2, message.kem_public, prekey)
@@ -195,6 +204,8 @@ def open_auth_request(
     """
     request = messages.decode(AuthRequest, frame.payload)
     held = offer.prekey.held(now)
+    if offer.prekey.signer not in (None, practice.signing_keys[offer.suite.signer.algorithm]):
+        held = None  # that key was rotated away: who has answered it needs to learn the new one first
     checks.require(held is not None, Check.PREKEY_HELD, "the prekey of this handshake is erased")  # V-030
     assert held is not None  # noqa: S101  said to mypy; the line above is the check
     ct_d, suite = request.kem_ciphertext, offer.suite
@@ -276,16 +287,18 @@ def answer_auth_request(
     keys = key_schedule.session_keys(opened.ss_d, ss_p, claims.session_key, key_share, th_2)
     covered = key_schedule.response_hash(th_2, response)
     signer = offer.suite.signer
+    signing_key = practice.signing_keys[signer.algorithm]
     proof = ResponseProof(
         response,
         kdf.mac(Label.CONFIRM_DOCTOR, keys.confirm_doctor, covered),
-        signer.sign(practice.signing_keys[signer.algorithm], Label.RESPONSE_SIGNATURE, covered),
+        signer.sign(signing_key, Label.RESPONSE_SIGNATURE, covered),
     )
     plaintext = pad(messages.encode(proof), offer.suite.handshake_padding)
     k2 = key_schedule.key_2(opened.ss_d, ss_p, th_2)
     m4 = seal_once(Opcode.AUTH_RESPONSE, AuthResponse, ct_p, k2, plaintext)
     th_3 = key_schedule.transcript_3(offer.m1, offer.m2, opened.m3, m4)
-    return Response(claims, opened.invitation is not None, offer.suite, keys, th_3, m4)
+    enrolling = opened.invitation is not None
+    return Response(claims, enrolling, offer.suite, keys, th_3, m4, signing_key.public)
 
 
 def _judge_request(practice: Practice, opened: OpenedRequest, now: Instant, checks: Checklist) -> None:

@@ -70,14 +70,26 @@ def sign(
 
 
 @dataclass(frozen=True, slots=True)
+class FormerKey:
+    """A key of the doctor's that was pinned once. `until`: when it was rotated away, in milliseconds since the Unix epoch."""
+
+    public: bytes
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reader:
-    """Patient: who it is, which doctor it believes, and by how many milliseconds their clocks may differ."""
+    """Patient: who it is, which doctor it believes, and by how many milliseconds their clocks may differ.
+
+    `former`: keys under which messages may still come that were made before a rotation.
+    """
 
     patient_id: str
     patient_fingerprint: str
     doctor_id: str
     doctor_key: bytes  # ECDSA P-256, 65 bytes, pinned
     clock_window: int = PREKEY_WINDOW
+    former: tuple[FormerKey, ...] = ()
 
     def verify(
         self, message: SignedMessage, group: str | None, now: Instant
@@ -88,15 +100,12 @@ class Reader:
             group: the group whose key opened the message; None for a DIRECT, which the session's key opened.
 
         Raises:
-            PeerError: V-080 to V-084, and V-004 where the envelope is malformed.
+            PeerError: V-080 to V-084 and V-086, and V-004 where the envelope is malformed.
         """
         envelope = messages.decode(Envelope, message.envelope)
-        signing_key = fingerprint(Algorithm.ECDSA_P256, self.doctor_key)
-        if (envelope.doctor_id, envelope.signing_key) != (self.doctor_id, signing_key):
-            detail = f"from {envelope.doctor_id} with key {envelope.signing_key}"
-            raise PeerError(Check.ENVELOPE_DOCTOR, detail)  # V-080
+        doctor_key = self._named_key(envelope, group)
         try:
-            _SIGNER.verify(self.doctor_key, Label.ENVELOPE_SIGNATURE, message.signature, message.envelope)
+            _SIGNER.verify(doctor_key, Label.ENVELOPE_SIGNATURE, message.signature, message.envelope)
         except CryptoError as error:
             raise PeerError(
                 Check.ENVELOPE_SIGNATURE, f"message {envelope.number}: {error}"
@@ -114,6 +123,22 @@ class Reader:
         elif body_hash(message.salt, message.body) != envelope.body_hash:
             raise PeerError(Check.ENVELOPE_BODY, f"message {envelope.number} has another body")  # V-083
         return envelope, None if expired else message.body
+
+    def _named_key(self, envelope: Envelope, group: str | None) -> bytes:
+        """The doctor's key that the envelope names."""
+        if envelope.doctor_id == self.doctor_id:
+            if envelope.signing_key == fingerprint(Algorithm.ECDSA_P256, self.doctor_key):
+                return self.doctor_key
+            for former in self.former:
+                if envelope.signing_key == fingerprint(Algorithm.ECDSA_P256, former.public):
+                    # A rotation ends every session, so what is older than it comes as DIRECT alone, and there the session's
+                    # keys vouch for it: who has stolen a former key, and is a member of the group, can forge nothing.
+                    if group is not None or envelope.created >= former.until:
+                        detail = f"message {envelope.number}, made under a former key"
+                        raise PeerError(Check.ENVELOPE_FORMER, detail)  # V-086
+                    return former.public
+        detail = f"from {envelope.doctor_id} with key {envelope.signing_key}"
+        raise PeerError(Check.ENVELOPE_DOCTOR, detail)  # V-080
 
     def _addressed(self, envelope: Envelope, group: str | None) -> bool:
         if envelope.stream.kind is TargetKind.GROUP:

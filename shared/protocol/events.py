@@ -10,6 +10,7 @@ from shared.crypto.secret import Secret
 from shared.crypto.signatures import Algorithm
 from shared.crypto.suites import SuiteId
 from shared.protocol.patient_handshake import Hello
+from shared.protocol.rotation import Successors
 from shared.wire.checks import Check
 from shared.wire.messages import Envelope, Position, Report, Stream
 from shared.wire.opcodes import AlertCode, DisconnectReason
@@ -39,6 +40,7 @@ class Verified:
     """Doctor: a patient has proved its identity; the session waits for `admit` or `refuse`.
 
     `invitation_id` is None for a patient that is on the roster already. `contribution` is c_i, its share in group secrets.
+    `doctor_key`: our public key under which the patient has accepted all this, so it has pinned that one.
     """
 
     patient_id: str
@@ -49,6 +51,7 @@ class Verified:
     contribution: Secret
     patient_clock: int
     doctor_clock: int
+    doctor_key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,13 @@ class RetryAsked:
     """
 
     hello: Hello
+
+
+@dataclass(frozen=True, slots=True)
+class KeysRotated:
+    """Patient: the pinned doctor has proved that it has new keys. Store them, in one step, then connect again."""
+
+    successors: Successors
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +195,7 @@ Event = (
     | ResendRequested
     | Reported
     | RetryAsked
+    | KeysRotated
     | ReportsReceipted
     | ReceiptsHeard
     | Confirmed

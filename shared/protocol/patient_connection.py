@@ -17,6 +17,7 @@ from shared.protocol.events import (
     Direction,
     Dropped,
     EpochBegun,
+    KeysRotated,
     MessageReceived,
     ReceiptsHeard,
     Repeated,
@@ -25,7 +26,8 @@ from shared.protocol.events import (
 )
 from shared.protocol.patient_handshake import Hello, Identity, Request
 from shared.protocol.resend_requests import ResendRequests
-from shared.protocol.transitions import Role, State, Step
+from shared.protocol.rotation import Successors
+from shared.protocol.transitions import Act, Role, State, Step
 from shared.wire import messages
 from shared.wire.checks import Check, Checklist, PeerError
 from shared.wire.framing import Frame
@@ -147,6 +149,13 @@ class PatientConnection(Connection):
             self._identity, self._phase, frame, now, checks, self._random
         )
 
+        if isinstance(request, Successors):
+            # The new keys have to be on the disk before anything is said to whoever holds them: the next connection does that.
+            self._phase = None
+            self._machine.act(Act.CLOSE)
+            self._trace(Direction.RECEIVED, KeyExchangeReply, frame.data, checks)
+            self._events.append(KeysRotated(request))
+            return
         self._phase = request
         self._doctor_alert_key = request.alert_key
         self._machine.follow(step)

@@ -16,12 +16,13 @@ from shared.crypto.aead import TAG_SIZE, Aead
 from shared.crypto.kdf import Label
 from shared.crypto.kem import KemKey
 from shared.crypto.padding import pad, unpad
-from shared.crypto.signatures import SigningKey
+from shared.crypto.signatures import Algorithm, SigningKey
 from shared.crypto.suites import Suite
-from shared.protocol import key_schedule
+from shared.protocol import key_schedule, rotation
 from shared.protocol.clock import SECOND, Instant
 from shared.protocol.key_schedule import SessionKeys
 from shared.protocol.prekeys import prekey_statement
+from shared.protocol.rotation import Pins, Successors
 from shared.wire import framing, messages
 from shared.wire.checks import Check, Checklist
 from shared.wire.framing import Frame
@@ -59,6 +60,7 @@ class Identity:
     """Who this patient is and whom it trusts.
 
     `doctor_key` is the pinned public key of the suite's signature algorithm. `clock_window` is in milliseconds.
+    `other_keys`: the doctor's pinned keys of other algorithms. `sequence`: of the rotation that brought the pinned keys; 0: none.
     """
 
     patient_id: str
@@ -68,6 +70,14 @@ class Identity:
     doctor_key: bytes
     enrolment: Enrolment | None = None
     clock_window: int = PREKEY_WINDOW
+    other_keys: tuple[tuple[Algorithm, bytes], ...] = ()
+    sequence: int = 0
+
+    @property
+    def pins(self) -> Pins:
+        """What a rotation is held against."""
+        keys = {self.suite.signer.algorithm: self.doctor_key, **dict(self.other_keys)}
+        return Pins(self.doctor_id, keys, self.sequence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,22 +146,28 @@ def answer_reply(
     now: Instant,
     checks: Checklist,
     random: Callable[[int], bytes],
-) -> Request:
-    """Verify KEY_EXCHANGE_REPLY and make AUTH_REQUEST.
+) -> Request | Successors:
+    """Verify KEY_EXCHANGE_REPLY and make AUTH_REQUEST; or, where the doctor proves that it has new keys, say which.
+
+    Nothing is sent to a doctor whose keys are not pinned: the patient stores the new ones first, and greets anew.
 
     Raises:
-        PeerError: V-004, V-020 to V-023.
+        PeerError: V-004, V-020, V-024 to V-027, V-021 to V-023.
     """
     reply = messages.decode(KeyExchangeReply, frame.payload)
     suite = identity.suite
     checks.require(
         reply.doctor_id == identity.doctor_id, Check.DOCTOR_PINNED, f"reply of {reply.doctor_id}"
     )  # V-020
+    successors = reply.rotation and rotation.judge(reply.rotation, identity.pins, checks)
+    doctor_key = successors.keys[suite.signer.algorithm] if successors else identity.doctor_key
     with checks.guard(Check.PREKEY_SIGNATURE, "prekey"):  # V-021
         statement = prekey_statement(reply.doctor_id, suite.id, reply.kem_public, reply.valid_until)
-        suite.signer.verify(identity.doctor_key, Label.PREKEY_SIGNATURE, reply.signature, *statement)
+        suite.signer.verify(doctor_key, Label.PREKEY_SIGNATURE, reply.signature, *statement)
     window, until = identity.clock_window, reply.valid_until
     checks.require_clock(Check.PREKEY_FRESH, until, now.wall, window, "the prekey is valid until")  # V-022
+    if successors:
+        return successors
     with checks.guard(Check.PREKEY_ELEMENT, "prekey"):  # V-023
         ciphertext, ss_d = suite.kem.encapsulate(reply.kem_public, random)
     return _make_request(identity, hello, frame.data, now, ciphertext, ss_d, random)

@@ -36,10 +36,19 @@ def prekey_statement(
 class Prekey:
     """One signed ephemeral key. `key` is None once it has been erased."""
 
-    __slots__ = ("_offered", "key", "public", "signature", "suite", "valid_until")
+    __slots__ = ("_offered", "key", "public", "signature", "signer", "suite", "valid_until")
 
-    def __init__(self, suite: Suite, key: KemKey, valid_until: int, signature: bytes, offered: int) -> None:
+    def __init__(
+        self,
+        suite: Suite,
+        key: KemKey,
+        valid_until: int,
+        signature: bytes,
+        offered: int,
+        signer: SigningKey | None = None,
+    ) -> None:
         self.suite = suite
+        self.signer = signer
         self.key: KemKey | None = key
         self.public = key.public
         self.valid_until = valid_until
@@ -80,9 +89,10 @@ class PrekeyRing:
 
     def offer(self, suite_id: SuiteId, now: Instant) -> Prekey:
         """The prekey to put into a KEY_EXCHANGE_REPLY now; signs a new one where the last is too old."""
-        current = self._current.get(suite_id)
-        if current is None or not current.offerable(now):
-            current = self._sign_new(SUITES[suite_id], now)
+        current, suite = self._current.get(suite_id), SUITES[suite_id]
+        signer = self._signing_keys[suite.signer.algorithm]  # another one after a rotation
+        if current is None or current.signer is not signer or not current.offerable(now):
+            current = self._sign_new(suite, signer, now)
             self._current[suite_id] = current
             self._held.append(current)
         return current
@@ -91,10 +101,9 @@ class PrekeyRing:
         """Erase what has been held for its time. The shell calls this every second."""
         self._held = [prekey for prekey in self._held if prekey.held(now) is not None]
 
-    def _sign_new(self, suite: Suite, now: Instant) -> Prekey:
+    def _sign_new(self, suite: Suite, signer: SigningKey, now: Instant) -> Prekey:
         key = suite.kem.generate(self._random)
         valid_until = now.wall + VALID_FOR
         statement = prekey_statement(self._doctor_id, suite.id, key.public, valid_until)
-        signing_key = self._signing_keys[suite.signer.algorithm]
-        signature = suite.signer.sign(signing_key, Label.PREKEY_SIGNATURE, *statement)
-        return Prekey(suite, key, valid_until, signature, now.elapsed)
+        signature = suite.signer.sign(signer, Label.PREKEY_SIGNATURE, *statement)
+        return Prekey(suite, key, valid_until, signature, now.elapsed, signer)

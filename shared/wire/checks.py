@@ -58,6 +58,14 @@ class Check(Enum):
         "V-022", AlertCode.CLOCK, "the prekey's valid_until lies within the patient's window, 45 s by default"
     )
     PREKEY_ELEMENT = Rule("V-023", AlertCode.REFUSED, "the prekey is a valid element of its suite")
+    ROTATION_DOCTOR = Rule("V-024", AlertCode.REFUSED, "a rotation names the doctor that the patient pinned")
+    ROTATION_HIGHER = Rule(
+        "V-025", AlertCode.REFUSED, "a rotation's sequence is above that of the patient's pinned keys"
+    )
+    ROTATION_PINNED = Rule(
+        "V-026", AlertCode.REFUSED, "a rotation gives each pinned key, by its fingerprint, a valid successor"
+    )
+    ROTATION_SIGNED = Rule("V-027", AlertCode.REFUSED, "a rotation is signed by each of the pinned keys")
 
     PREKEY_HELD = Rule("V-030", AlertCode.BUSY, "the prekey that the request answers has not been erased yet")
     REQUEST_OPENS = Rule("V-031", AlertCode.REFUSED, "the request decapsulates and opens under k1")
@@ -141,6 +149,11 @@ class Check(Enum):
     )
     ENVELOPE_PREVIOUS = Rule(
         "V-085", AlertCode.REFUSED, "the preceding number of the stream is the patient's position"
+    )
+    ENVELOPE_FORMER = Rule(
+        "V-086",
+        AlertCode.REFUSED,
+        "an envelope under a key that was rotated away comes as DIRECT and was created before the rotation",
     )
     RECEIPT_ISSUED = Rule(
         "V-090", AlertCode.REFUSED, "a receipt acknowledges only numbers issued to that patient"

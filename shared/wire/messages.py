@@ -60,14 +60,42 @@ class KeyExchange(Wire, frozen=True):
     cookie: Annotated[bytes, Meta(max_length=64)]
 
 
+class KeySuccession(Wire, frozen=True):
+    """One of the doctor's long-term keys: the fingerprint of the former, and the public key that takes its place."""
+
+    algorithm: Annotated[int, Meta(ge=0, le=255)]
+    former: Fingerprint
+    public: Annotated[bytes, Meta(max_length=384)]
+
+
+class RotationStatement(Wire, frozen=True):
+    """What the doctor's former keys sign when it rotates them. `time`: from then on it signs with the new ones alone.
+
+    It names no handshake and no patient, so it is made once and shown to everyone.
+    """
+
+    doctor_id: Name
+    sequence: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    time: Time
+    keys: Annotated[list[KeySuccession], Meta(min_length=1, max_length=4)]
+
+
+class Rotation(Wire, frozen=True):
+    """A statement's exact bytes, and the signature of each former key over them, in the order of the statement's keys."""
+
+    statement: Annotated[bytes, Meta(max_length=2048)]
+    signatures: Annotated[list[SignatureBytes], Meta(min_length=1, max_length=4)]
+
+
 class KeyExchangeReply(Wire, frozen=True):
-    """Opcode 11: the doctor's signed prekey. Clear."""
+    """Opcode 11: the doctor's signed prekey. Clear. `rotation`: while not every patient has its new keys yet."""
 
     doctor_id: Name
     nonce: Nonce
     kem_public: Element
     valid_until: Time
     signature: SignatureBytes
+    rotation: Rotation | None = None
 
 
 class Retry(Wire, frozen=True):

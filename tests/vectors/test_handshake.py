@@ -16,6 +16,7 @@ from shared.protocol.clock import Instant
 from shared.protocol.doctor_handshake import Member, Offer, Response, Standing
 from shared.protocol.patient_handshake import Hello, Identity, Request
 from shared.protocol.prekeys import Prekey
+from shared.protocol.rotation import Successors
 from shared.wire import messages
 from shared.wire.checks import Check, Checklist, PeerError
 from shared.wire.messages import AuthClaims, KeyExchange
@@ -52,10 +53,13 @@ class Receiver:
             vector["doctor_signing_public"],
         )
 
-    def m2(self) -> None:
-        """The patient reads KEY_EXCHANGE_REPLY."""
+    def m2(self) -> bool:
+        """The patient reads KEY_EXCHANGE_REPLY; whether it learns new keys."""
         frame = frame_of(self.v["M2"])
-        patient_handshake.answer_reply(self.identity, self.hello, frame, self.now, Checklist(), self.random)
+        answered = patient_handshake.answer_reply(
+            self.identity, self.hello, frame, self.now, Checklist(), self.random
+        )
+        return isinstance(answered, Successors)
 
     def m3(self) -> AuthClaims:
         """The doctor reads AUTH_REQUEST."""
@@ -85,7 +89,8 @@ class Receiver:
         """Read what there is, in order; the last message read, and the check it failed, if any."""
         step = "M2"
         try:
-            self.m2()
+            if self.m2():
+                return "M2 rotated"
             if "M3" in self.v:
                 step = "M3"
                 claims = self.m3()
@@ -136,7 +141,7 @@ def test_the_files_are_the_scenarios() -> None:
     good = {f"good_{name}" for name in ("elgamal_ffdhe3072", "elgamal_p256", "elgamal_p256_mlkem768")}
 
     assert {path.stem for path in FILES} == good | {name for name, *_ in FLAWS}
-    assert {expect for *_, expect in FLAWS} <= {rule.number for rule in Check}
+    assert {expect for *_, expect in FLAWS} <= {rule.number for rule in Check} | {"rotated"}
 
 
 def test_the_second_program_runs_alone() -> None:

@@ -44,6 +44,30 @@ class KeyExchange(NamedTuple):
     cookie: bytes
 
 
+class KeySuccession(NamedTuple):
+    """One key in a rotation."""
+
+    algorithm: int
+    former: str
+    public: bytes
+
+
+class RotationStatement(NamedTuple):
+    """What the former keys sign."""
+
+    doctor_id: str
+    sequence: int
+    time: int
+    keys: list[KeySuccession]
+
+
+class Rotation(NamedTuple):
+    """A statement and its signatures."""
+
+    statement: bytes
+    signatures: list[bytes]
+
+
 class KeyExchangeReply(NamedTuple):
     """M2."""
 
@@ -52,6 +76,7 @@ class KeyExchangeReply(NamedTuple):
     kem_public: bytes
     valid_until: int
     signature: bytes
+    rotation: Rotation | None = None
 
 
 class Retry(NamedTuple):

@@ -76,6 +76,7 @@ def _all_read(places: Sequence[_Place]) -> bool:
 def _places(root: Path) -> list[_Place]:
     state, volume = private_directory(root / "doctor"), private_directory(root / "audit")
     keys = keyring.load_or_create(state, frozenset(SUITES), os.urandom)
+    keyring.rotate(state, keys, "doctor", 1, os.urandom)
     keyring.keep_name(state, "doctor")
     home = DeviceHome(private_directory(root / PATIENT))
     home.save(_identity(keys))

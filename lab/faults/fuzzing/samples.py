@@ -18,6 +18,7 @@ from shared.wire.messages import (
     GroupKey,
     KeyExchange,
     KeyExchangeReply,
+    KeySuccession,
     Ping,
     Pong,
     Position,
@@ -29,6 +30,8 @@ from shared.wire.messages import (
     ResponseClaims,
     ResponseProof,
     Retry,
+    Rotation,
+    RotationStatement,
     SessionVerifier,
     SignedMessage,
     Wire,
@@ -42,11 +45,15 @@ _CLAIMS = AuthClaims(NOW.wall, _N, DOCTOR, PATIENT, Algorithm.ECDSA_P256, _POINT
 _RESPONSE = ResponseClaims(NOW.wall, _N, _N, PATIENT, _N)
 _ENVELOPE = Envelope(DOCTOR, _NAME, STREAM, "", 1, 0, NOW.wall, NOW.wall + DAY, 1, _N)
 _SIGNED = SignedMessage(messages.encode(_ENVELOPE), bytes(64), bytes(16), b"take two")
+_STATEMENT = RotationStatement(DOCTOR, 1, NOW.wall, [KeySuccession(1, _NAME, _POINT)])
+_ROTATION = Rotation(messages.encode(_STATEMENT), [bytes(64)])
 _POSITIONS = [Position(STREAM, 0, [])]
 
 SAMPLES: tuple[Wire, ...] = (
     KeyExchange(2, _N, _POINT, b""),
     KeyExchangeReply(DOCTOR, _N, _POINT, NOW.wall, bytes(64)),
+    KeyExchangeReply(DOCTOR, _N, _POINT, NOW.wall, bytes(64), _ROTATION),
+    _STATEMENT,
     Retry(bytes(40)),
     AuthRequest(_POINT, bytes(528)),
     _CLAIMS,

@@ -71,7 +71,7 @@ def opened() -> Iterator[Subject]:
         db.text_factory = cells.text  # as `shared.storage.sqlite` has it
         db.execute("PRAGMA ignore_check_constraints=ON")
         cast, sealer = Cast(os.urandom), Sealer(bytes(32), os.urandom)
-        messages = Outbox(DOCTOR, cast.envelope_key, sealer, os.urandom)
+        messages = Outbox(DOCTOR, {cast.envelope_key.algorithm: cast.envelope_key}, sealer, os.urandom)
         rows = _fill(db, cast, sealer, messages)
         places, readers = _places(db, rows), _readers(db, cast, sealer, messages)
         yield Subject(
@@ -98,6 +98,7 @@ def _fill(db: sqlite3.Connection, cast: Cast, sealer: Sealer, messages: Outbox) 
     Reports(sealer, quota=1).store(db, PATIENT, Report(report_id, ReportKind.REPLY, now, b"better"), now)
     _order(db, sealer)
     facts.write(db, sealer, Owner(DOCTOR, {}))
+    db.execute("INSERT INTO unconfirmed VALUES (?, ?)", (PATIENT, 1))
     thresholds.change(db, PATIENT, ThresholdsOrder(spo2=Bounds(92)), now, "fuzz")
     alerts = Alerts(sealer)
     alerts.watch(db, PATIENT, Vitals(spo2=80), now)

@@ -41,6 +41,7 @@ ROUTES = {
     "/v1/groups/{group}/members/{patient}": {"delete"},
     "/v1/audit": {"get"},
     "/v1/audit/verify": {"get"},
+    "/v1/keys/rotation": {"get", "post"},
     "/v1/console": {"get"},
     "/v1/operators": {"get", "post"},
     "/v1/operators/{operator}": {"delete"},
@@ -250,6 +251,7 @@ async def test_each_order_is_carried_out_once_for_its_key(tmp_path: Path) -> Non
             ("DELETE", "/v1/groups/ward/members/anna", None),
             ("POST", "/v1/patients/bert/retire", None),
             ("POST", "/v1/patients/carl/revoke", None),
+            ("POST", "/v1/keys/rotation", None),
         ]
 
         for number, (method, path, body) in enumerate(orders):

@@ -14,6 +14,7 @@ from doctor.audit import Action
 from doctor.heads import HEADS_FILE, Head
 from shared.crypto.signatures import SIGNERS, Algorithm, SigningKey
 from shared.errors import StorageError
+from shared.protocol.envelopes import FormerKey
 from shared.storage.lines import append_line
 from tests.crypto_tools import entropy
 
@@ -49,6 +50,28 @@ def test_an_untouched_log_verifies(db: sqlite3.Connection, tmp_path: Path) -> No
     assert (empty.entries, empty.heads, empty.first_bad) == (0, 0, None)
     verdict = judge(db, tmp_path)
     assert (verdict.entries, verdict.heads, verdict.first_bad, verdict.reason) == (5, 1, None, None)
+
+
+def test_heads_under_a_former_key_count_before_the_first_under_its_successor(
+    db: sqlite3.Connection, tmp_path: Path
+) -> None:
+    """A rotation leaves what was signed as it is; who has stolen the former key can add nothing behind it."""
+    new = SIGNER.generate(entropy("rotated"))
+    former = (FormerKey(KEY.public, NOW),)
+    fill(db)
+    last = export(db, tmp_path)
+    fill(db, 1)
+    last = export(db, tmp_path, last, new)
+
+    good = audit.verify(db, tmp_path, new.public, new.algorithm, former)
+    assert (good.heads, good.first_bad) == (2, None)
+    unknown = audit.verify(db, tmp_path, new.public, new.algorithm)
+    assert "is not the doctor's" in (unknown.reason or "")
+    fill(db, 1)
+    export(db, tmp_path, last)
+    stolen = audit.verify(db, tmp_path, new.public, new.algorithm, former)
+    assert stolen.first_bad == 7
+    assert "under a key that had been rotated away" in (stolen.reason or "")
 
 
 def test_sequence_numbers_count_up_from_one(db: sqlite3.Connection) -> None:

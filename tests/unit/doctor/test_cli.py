@@ -130,6 +130,8 @@ IN_TURN = [
     "operators password bea",
     "operators remove bea",
     "backup {directory}/backup",
+    "rotate-key --yes",
+    "rotate-key --status",
     "retire anna",
     "revoke anna",
     "audit verify",
@@ -239,6 +241,30 @@ def test_every_command_for_people(run: Terminal, doctor: Doctor) -> None:
     assert re.search(r"2 entries\n.*retired .*anna.*\n.*revoked .*anna", out, re.S)
     (older,) = re.findall(r"Older ones: --before (\d+)", out)
     assert "retired" not in say("audit", "list", "--about", "anna", "--before", older)
+
+
+def test_new_keys_and_who_lacks_them(run: Terminal, doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks first; a refusal names who is missing, and what can be done."""
+    enrol(run, doctor, "anna")
+    run("invite", "bert")
+    before = run.json("rotate-key", "--status")
+    assert (before["sequence"], before["complete"]) == (0, True)
+    assert "those of the first start" in run("rotate-key", "--status")[1]
+    assert run("rotate-key", "--json")[0] == 2
+    code, _, err = run("rotate-key", stdin=b"n\n")
+    assert (code, "Nothing was changed." in err) == (1, True)
+
+    code, out, err = run("rotate-key", stdin=b"y\n")
+    assert code == 0
+    assert "Rotation 1 began at 20" in out
+    assert "Not back since: anna." in out
+    assert "Invite anew, their invitations named the former keys: bert." in out
+    assert before["keys"]["ecdsa_p256"] not in out
+    code, out, err = run("rotate-key", "--yes")
+    assert (code, out) == (1, "")
+    assert "Rotation 1 is not complete: anna did not connect since." in err
+    assert run("retire", "anna")[0] == 0
+    assert "Everyone has the new keys." in run("rotate-key", "--status")[1]
 
 
 def test_the_console_and_its_operators(run: Terminal, doctor: Doctor) -> None:

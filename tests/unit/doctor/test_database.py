@@ -27,6 +27,7 @@ TABLES = {
     "answers",
     "audit",
     "operators",
+    "unconfirmed",
 }
 
 PATIENT = "INSERT INTO patients VALUES (?, 1, x'00', ?, ?, NULL, 0, 0)"

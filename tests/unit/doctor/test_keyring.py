@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from doctor import keyring
-from shared.crypto.signatures import Algorithm
+from shared.crypto.signatures import SIGNERS, Algorithm, fingerprint
 from shared.crypto.suites import SuiteId, suite_by_name
 from shared.errors import StorageError, UserError
+from shared.protocol.rotation import Pins, judge
+from shared.wire.checks import Checklist
 from tests.crypto_tools import entropy
 
 MODERN = frozenset({suite_by_name("elgamal-p256").id, suite_by_name("elgamal-p256-mlkem768").id})
@@ -116,6 +118,60 @@ def test_no_key_shows_in_a_repr(tmp_path: Path) -> None:
     for secret in (keys.storage, scalar):
         assert repr(secret) not in shown
         assert secret.hex() not in shown
+
+
+def test_a_rotation_replaces_every_key_there_is(tmp_path: Path) -> None:
+    """Also of a suite that is not allowed now; the storage key stays, and the proof leads from the former keys to the new."""
+    state = tmp_path / "state"
+    before = make(state, MODERN | CLASSIC)
+    keys = make(state)
+    signing, former = keys.signing, {alg: key.public for alg, key in before.signing.items()}
+    rotated = keyring.rotate(state, keys, "house", 1_000, entropy("new"))
+
+    assert keys.signing is signing, "whatever signs has the new keys at once"
+    assert (keys.sequence, keys.announced, keys.storage) == (1, rotated, before.storage)
+    after = make(state, MODERN | CLASSIC)
+    assert after.identity.public == keys.identity.public
+    assert not {key.public for key in after.public} & set(former.values())
+    judged = judge(rotated.rotation, Pins("house", former, 0), Checklist())
+    assert judged is not None
+    assert judged.keys == {key.algorithm: key.public for key in after.public}
+    assert [(key.public, key.until) for key in after.former] == [(before.identity.public, 1_000)]
+    assert after.was(Algorithm.ECDSA_P256, fingerprint(Algorithm.ECDSA_P256, before.identity.public))
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (state / "keys").iterdir()}
+    assert modes == dict.fromkeys(
+        ["ecdsa-p256.1.key", "rotations.json", "schnorr-ffdhe3072.1.key", "storage.key"], 0o600
+    )
+
+
+def test_a_crash_before_the_commit_point_leaves_the_former_keys(tmp_path: Path) -> None:
+    """New files that nothing names are no keys; the next rotation writes them anew."""
+    state = tmp_path / "state"
+    before = make(state)
+    signer = SIGNERS[Algorithm.ECDSA_P256]
+    left = state / "keys" / "ecdsa-p256.1.key"
+    left.write_bytes(signer.export(signer.generate(entropy("left"))))
+    left.chmod(0o600)
+
+    assert make(state).public == keyring.load(state).public == before.public
+    keys = make(state)
+    keyring.rotate(state, keys, "house", 1_000, entropy("new"))
+    assert make(state).public == keys.public != before.public
+    assert keyring.load_signing_key(state, Algorithm.ECDSA_P256).public == keys.identity.public
+
+
+def test_damaged_rotations_are_named(tmp_path: Path) -> None:
+    """Without them it is not known which keys are the doctor's."""
+    state = tmp_path / "state"
+    keyring.rotate(state, make(state), "house", 1_000, entropy("new"))
+    path = state / "keys" / "rotations.json"
+    path.write_text("[{}]")
+
+    with pytest.raises(StorageError, match=r"rotations\.json is damaged .*backup"):
+        make(state)
+    path.unlink()
+    with pytest.raises(UserError, match=r"ecdsa-p256\.key missing"):
+        keyring.require_all(state)
 
 
 def test_a_doctor_keeps_its_name(tmp_path: Path) -> None:

@@ -18,20 +18,39 @@ from cryptography.hazmat.primitives.asymmetric import ec, mlkem
 
 from shared.crypto import elgamal
 from shared.crypto.groups import CURVE
+from shared.crypto.kdf import Label
 from shared.crypto.kem import MLKEM768_SEED_SIZE, KemKey
-from shared.crypto.signatures import P256_ORDER, fingerprint
+from shared.crypto.signatures import P256_ORDER, SIGNERS, Algorithm, SigningKey, fingerprint
 from shared.crypto.suites import SUITES, Suite, SuiteId
-from shared.protocol import key_schedule
+from shared.protocol import key_schedule, rotation
 from shared.wire import messages
 from shared.wire.framing import HEADER_SIZE
-from shared.wire.messages import AuthRequest, AuthResponse
+from shared.wire.messages import AuthRequest, AuthResponse, Rotation
 from tests.crypto_tools import entropy
-from tests.protocol_bench import WALL, Clinic
+from tests.protocol_bench import WALL, Clinic, doctor_keys
 from tests.protocol_puppets import PuppetDoctor, PuppetPatient
 
 HERE = Path(__file__).parent
 P256 = SUITES[SuiteId.ELGAMAL_P256]
 Flaw = Mapping[str, Any]
+Keys = Mapping[Algorithm, SigningKey]
+
+SEED = "handshake vectors"
+PINNED, NEW, STRANGER = doctor_keys(SEED), doctor_keys("rotated"), doctor_keys("stranger")
+ECDSA = Algorithm.ECDSA_P256
+
+
+def rotated(doctor_id: str = "doctor", signer: Keys = PINNED, former: Keys = PINNED) -> Flaw:
+    """A reply under new keys for which the former ones vouch, or somebody else does."""
+    statement = rotation.state(doctor_id, 1, WALL, former, NEW).statement
+    signatures = rotation.state(doctor_id, 1, WALL, signer, NEW).signatures
+    if signer is not former:  # somebody's signatures under true words
+        signatures = [
+            SIGNERS[algorithm].sign(key, Label.ROTATION_SIGNATURE, statement)
+            for algorithm, key in sorted(signer.items())
+        ]
+    return {"key": NEW[ECDSA], "rotation": Rotation(statement, signatures)}
+
 
 # Scenario, the flawed message, what the puppet changes, and the check that must notice. All in suite 2.
 FLAWS: tuple[tuple[str, str, Flaw, str], ...] = (
@@ -42,6 +61,16 @@ FLAWS: tuple[tuple[str, str, Flaw, str], ...] = (
     ("reply_from_the_future", "M2", {"valid_until": WALL + 45_001}, "V-022"),
     ("reply_prekey_off_the_curve", "M2", {"kem_public": b"\x04" + bytes(63) + b"\x01"}, "V-023"),
     ("reply_prekey_empty", "M2", {"kem_public": b""}, "V-023"),
+    (
+        "reply_rotated",
+        "M2",
+        rotated(),
+        "rotated",
+    ),  # no flaw: these keys are to be pinned, then comes another handshake
+    ("reply_rotated_without_a_word", "M2", {"key": NEW[ECDSA]}, "V-021"),
+    ("reply_rotation_of_another_doctor", "M2", rotated(doctor_id="another"), "V-024"),
+    ("reply_rotation_of_another_key", "M2", rotated(signer=STRANGER, former=STRANGER), "V-026"),
+    ("reply_rotation_forged", "M2", rotated(signer=STRANGER), "V-027"),
     ("request_seal_zero", "M3", {"outer": {"sealed": bytes(528)}}, "V-031"),
     ("request_ciphertext_empty", "M3", {"outer": {"kem_ciphertext": b""}}, "V-031"),
     ("request_padding_not_zero", "M3", {"plaintext": bytes(4) + b"\x01" * 508}, "V-031"),
@@ -90,7 +119,7 @@ def kem_key(suite: Suite, data: bytes) -> KemKey:
 
 def session(suite: Suite, message: str = "", flaw: Flaw | None = None) -> dict[str, Any]:
     """One handshake of two puppets; the flaw goes into one message, and nothing follows that one."""
-    clinic = Clinic("handshake vectors")
+    clinic = Clinic(SEED)
     device = clinic.patient("patient-a", suite)
     patient, doctor = PuppetPatient(device, clinic.clock, clinic.random), PuppetDoctor(clinic, device)
     ephemeral, prekey = private_key(suite, "ephemeral"), private_key(suite, "prekey")

@@ -67,6 +67,17 @@ ALL = [kind for kind in vars(messages).values() if isinstance(kind, type) and is
 SAMPLES: list[Wire] = [
     KeyExchange(3, bytes(32), bytes(1249), b""),
     messages.KeyExchangeReply("doctor", bytes(32), bytes(1249), 1_800_000_000_000, bytes(64)),
+    messages.KeyExchangeReply(
+        "doctor",
+        bytes(32),
+        bytes(1249),
+        1_800_000_000_000,
+        bytes(64),
+        messages.Rotation(bytes(200), [bytes(64), bytes(116)]),
+    ),
+    messages.KeySuccession(1, "a" * 32, bytes(65)),
+    messages.RotationStatement("doctor", 1, 0, [messages.KeySuccession(2, "a" * 32, bytes(384))]),
+    messages.Rotation(b"", [b""]),
     Retry(bytes(40)),
     messages.AuthRequest(bytes(1153), bytes(528)),
     AuthClaims(1_800_000_000_000, bytes(32), "doctor", "patient-a", 1, bytes(65), bytes(32), None),
