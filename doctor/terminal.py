@@ -17,6 +17,7 @@ from urllib.parse import quote
 import msgspec
 import typer
 from rich.console import Console
+from rich.console import Group as Together
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -117,18 +118,21 @@ def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     Nothing is cut off: half a fingerprint is none. On a terminal long words are folded; in a file, or for another program, each
     row is as wide as it has to be.
     """
-    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(readable(cell), style=STATE_COLOURS.get(cell, "")) for cell in row))
+    titled = Together(
+        Text(title, style="italic"), table
+    )  # a title of the table's own would be folded to the table's width
     if CONSOLE.is_terminal:
-        CONSOLE.print(table)
+        CONSOLE.print(titled)
         return
     page = Console(width=UNLIMITED)
-    page = Console(width=Measurement.get(page, page.options, table).maximum)
+    page = Console(width=Measurement.get(page, page.options, titled).maximum)
     with page.capture() as captured:
-        page.print(table)
+        page.print(titled)
     CONSOLE.file.write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))
 
 

@@ -195,7 +195,7 @@ async def _connect(protocol: Callable[[], asyncio.Protocol], host: str, port: in
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for number, (*_, address) in enumerate(found, 1):
         try:
-            await loop.create_connection(protocol, address[0], port)
+            await loop.create_connection(protocol, str(address[0]), port)
         except OSError:
             if number == len(found):
                 raise

@@ -80,9 +80,12 @@ def test_the_demo_expects_every_check_of_the_handshake() -> None:
     """Whoever adds a check to the handshake has to add it here."""
     expected = {check for _, _, checks in HANDSHAKE for check in checks}
     admission = {Check.ADMISSION.number, Check.NOT_PAUSED.number}
+    of_a_rotation = {
+        c.number for c in Check if "V-024" <= c.number <= "V-027"
+    }  # the demo's doctor keeps its keys
     handshake_checks = {c.number for c in Check if "V-010" <= c.number < "V-070"}
 
-    assert expected == handshake_checks - admission
+    assert expected == handshake_checks - admission - of_a_rotation
 
 
 @pytest.mark.parametrize(
