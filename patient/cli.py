@@ -27,20 +27,18 @@ from patient.heartbeat import patient_of
 from patient.identity import DeviceHome
 from patient.listings import text_of
 from patient.notices import Blocks, Tell, json_lines
+from patient.options import PREFIX, Config, Json, Owner, PatientId, configured
 from patient.outbox import Outbox
 from patient.presence import Presence, opened
 from patient.settings import PatientSettings
 from patient.slots import DeviceLock, claim
 from shared import core_dumps, logs, replies
 from shared.config import load
-from shared.errors import ConfigError, StorageError, TelemedError, UserError
+from shared.errors import ConfigError, StorageError, UserError
 from shared.net.stream import clock
 from shared.storage.keyfile import private_directory
 from shared.storage.sealed import Sealer
 from shared.wire.messages import ReportKind
-
-PREFIX = "TELEMED_PATIENT"
-DEFAULT_CONFIG = Path("/etc/telemed/patient.yaml")
 
 _CODES = "  \n".join(f"{code.value}: {code.meaning}" for code in ExitCode)
 app = typer.Typer(
@@ -50,40 +48,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # its tracebacks show local variables, which are keys here
     rich_markup_mode="markdown",
 )
-
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        envvar=f"{PREFIX}_CONFIG",
-        help=f"Settings in YAML; without it {DEFAULT_CONFIG} where that exists.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text for people.")]
-
-
-def _devices(incomplete: str) -> list[str]:
-    """For the shell: the devices below `state_dir`. A wrong setting is not its business; the command will name it."""
-    try:
-        known = enrolment.devices(load(PatientSettings, _configured(None), os.environ, PREFIX))
-        return [each for each in known if each.startswith(incomplete)]
-    except (TelemedError, OSError):
-        return []
-
-
-PatientId = Annotated[
-    str | None,
-    typer.Argument(metavar="PATIENT_ID", help="The id that it enrolled with.", autocompletion=_devices),
-]
-Owner = Annotated[
-    str | None,
-    typer.Option(
-        "--id",
-        metavar="PATIENT_ID",
-        help="The id of the device, if it is not the one that runs here.",
-        autocompletion=_devices,
-    ),
-]
 
 
 @app.command()
@@ -280,15 +244,9 @@ def _sealer(home: DeviceHome) -> Sealer:
 
 
 def _settings(config: Path | None) -> PatientSettings:
-    settings = load(PatientSettings, _configured(config), os.environ, PREFIX)
+    settings = load(PatientSettings, configured(config), os.environ, PREFIX)
     logs.configure(settings.log_level, settings.log_format)
     return settings
-
-
-def _configured(named: Path | None) -> Path | None:
-    if named is None and (variable := os.environ.get(f"{PREFIX}_CONFIG")):
-        named = Path(variable)
-    return DEFAULT_CONFIG if named is None and DEFAULT_CONFIG.exists() else named
 
 
 def _tell(as_json: bool) -> Tell:

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from patient import cli
+from patient import cli, options
 from patient.exit_codes import ExitCode
 from patient.identity import DeviceHome, create
 from patient.inbox import Inbox
@@ -49,7 +49,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TELEMED_PATIENT_STATE_DIR", str(tmp_path / "patients"))
     monkeypatch.setenv("TELEMED_PATIENT_BACKOFF_MIN_S", "0.001")
     monkeypatch.setenv("TELEMED_PATIENT_BACKOFF_MAX_S", "0.002")
-    monkeypatch.setattr(cli, "DEFAULT_CONFIG", tmp_path / "patient.yaml")
+    monkeypatch.setattr(options, "DEFAULT_CONFIG", tmp_path / "patient.yaml")
 
 
 @pytest.fixture
