@@ -23,7 +23,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.mark.timeout(400)  # a demo, nine starts of programs for people, and a row of the campaign
+@pytest.mark.timeout(900)  # a demo, nine starts of programs for people, and a row of the campaign
 def test_the_tutorial_is_true(tmp_path: Path) -> None:
     """On real processes, with a home of their own; what is typed is what stands there."""
     environment = inherited_environment() | {

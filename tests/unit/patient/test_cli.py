@@ -381,6 +381,7 @@ async def admit_and_then_revoke(doctor: SmallDoctor) -> None:
     await session(doctor, 2)
     doctor.last.stream.connection.disconnect(DisconnectReason.REVOKED)
     doctor.last.stream.flush()
+    await doctor.until(lambda: doctor.last.closed)
 
 
 def test_a_report_may_come_from_standard_input(
