@@ -5,11 +5,12 @@ Law: what is served there is `doctor.api`'s business.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 
@@ -21,6 +22,7 @@ from shared.errors import UserError
 from shared.logs import get_logger
 from shared.storage.keyfile import private_directory, write_private
 
+TICK = 1.0  # seconds
 SOCKET_PATH_LIMIT = 107  # bytes; Linux, unix(7), less the final zero
 
 _log = get_logger("api")
@@ -35,7 +37,31 @@ def write_token(state_dir: str) -> str:
 
 
 class ApiServer(uvicorn.Server):
-    """uvicorn without its own signal handlers; logs when it listens."""
+    """uvicorn without its own signal handlers; logs when it listens, and ends when it is told to.
+
+    uvicorn itself looks ten times a second whether it is to end: three servers would wake an idle doctor thirty times.
+    """
+
+    _ending: asyncio.Event | None = None
+
+    @property
+    def should_exit(self) -> bool:
+        """Whether it is to end; whoever says so does it on the server's loop."""
+        return self._ending is not None and self._ending.is_set()
+
+    @should_exit.setter
+    def should_exit(self, told: bool) -> None:
+        self._ending = self._ending or asyncio.Event()
+        if told:
+            self._ending.set()
+
+    async def main_loop(self) -> None:
+        """Wait for the end; in between, once a tick, uvicorn renews the date that its answers bear."""
+        assert self._ending is not None  # noqa: S101  uvicorn has said "not yet" when it was made
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK):
+                    await self._ending.wait()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

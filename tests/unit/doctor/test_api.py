@@ -564,6 +564,20 @@ async def test_the_server_answers_on_its_socket_and_stops(short_dir: Path) -> No
 
 
 @on_a_loop
+async def test_a_server_ends_when_it_is_told_to(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not at its next tick, which would be tomorrow."""
+    monkeypatch.setattr(api_server, "TICK", 86_400)
+    async with running(short_dir) as doctor:
+        server = api_server.create_server(doctor.gateway, str(short_dir / "state"))
+        serving = asyncio.create_task(server.serve())
+        await LOG.until("api ready")
+
+        server.should_exit = True
+
+        await serving
+
+
+@on_a_loop
 async def test_thresholds_and_alerts_are_refused_in_words(tmp_path: Path) -> None:
     """Numbers beyond all numbers, bounds that are none, alerts and patients that do not exist."""
     async with serving(tmp_path) as it:
