@@ -68,7 +68,7 @@ def _revoke(page: Page, clinic: Clinic, name: str) -> None:
     _confirm(page, name)
     assert clinic.exit_code(name) == REVOKED_EXIT
     expect(page.locator("#state")).to_contain_text("Cut off for good")
-    expect(page.locator("#state")).to_contain_text("It was revoked, and tried to come back.")
+    expect(page.locator("#state")).to_contain_text(f"{name} was revoked by admin")
     expect(page.get_by_role("link", name="Write a message")).to_have_count(0)
 
 

@@ -1,10 +1,10 @@
-"""A clinician watches: vitals draw themselves, an alert is raised and seen, a refusal is told in words, the log verifies."""
+"""A clinician watches: vitals draw themselves, an alert is raised and seen, a stranger is told of in words, the log verifies."""
 
 from __future__ import annotations
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.clinic import REVOKED_EXIT, Clinic
+from tests.e2e.clinic import Clinic
 from tests.e2e.visitor import Visitor, visiting
 
 PLACES = {
@@ -23,12 +23,11 @@ def test_vitals_are_watched_and_what_happened_is_told_in_words(browser: Browser,
         visitor.open("/")
         visitor.log_in(clinic.password)
         clinic.admit("anna", vitals_every=1)
-        clinic.admit("berta")
         clinic.until_established()
         _watch_vitals(page, visitor)
         _raise_an_alert(page)
         _see_it_by_keyboard(page, visitor)
-        _read_of_the_refusal(page, visitor, clinic)
+        _read_of_a_stranger(page, visitor, browser)
         _verify_the_log(page, visitor)
     for width, dark in ((360, False), (360, True), (1600, True)):
         with visiting(browser, clinic.address, width=width, dark=dark) as visitor:
@@ -76,19 +75,19 @@ def _see_it_by_keyboard(page: Page, visitor: Visitor) -> None:
     expect(page.locator("#alerts")).not_to_contain_text("nobody has seen")
 
 
-def _read_of_the_refusal(page: Page, visitor: Visitor, clinic: Clinic) -> None:
-    """A device that is revoked tries once more: the page that is open says so by itself."""
-    visitor.open("/patients/berta/revoke")
-    page.get_by_label("Type berta to confirm").fill("berta")
-    page.get_by_role("button", name="Revoke berta").click()
-    assert clinic.exit_code("berta") == REVOKED_EXIT
+def _read_of_a_stranger(page: Page, visitor: Visitor, browser: Browser) -> None:
+    """Somebody tries a password: the page that is open says so by itself, from where, and what to do."""
     visitor.open("/events")
     visitor.until_live()
-    clinic.restart("berta")
-    expect(page.locator("#events")).to_contain_text("berta was refused")
-    expect(page.locator("#events")).to_contain_text("It was revoked, and tried to come back.")
-    expect(page.locator("#events")).to_contain_text("from 127.0.0.1:")
-    assert clinic.exit_code("berta") == REVOKED_EXIT
+    with visiting(browser, visitor.address) as stranger:
+        stranger.open("/")
+        stranger.page.get_by_label("Operator").fill("admin")
+        stranger.page.get_by_label("Password").fill("a guess")
+        stranger.page.get_by_role("button", name="Log in").click()
+        expect(stranger.page.get_by_role("alert")).to_contain_text("Name or password is wrong")
+    expect(page.locator("#events")).to_contain_text("A wrong password for admin")
+    expect(page.locator("#events")).to_contain_text("from 127.0.0.1")
+    expect(page.locator("#events .advice").first).to_contain_text("look at the address")
 
 
 def _verify_the_log(page: Page, visitor: Visitor) -> None:
