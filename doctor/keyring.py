@@ -118,7 +118,7 @@ def load_or_create(state_dir: Path, suites: frozenset[SuiteId], random: Callable
         signer, path = SIGNERS[algorithm], _path(directory, algorithm, _sequence(rotations))
         if not path.exists():
             write_private(path, signer.export(signer.generate(random)))
-        signing[algorithm] = _load_signing_key(path, algorithm)
+        signing[algorithm] = _load_signing_key(directory, algorithm, rotations)
     path = directory / _STORAGE_FILE
     if not path.exists():
         write_private(path, random(STORAGE_KEY_SIZE))
@@ -135,7 +135,7 @@ def load(state_dir: Path) -> Keyring:
     require_all(state_dir)
     directory = private_directory(state_dir / "keys")
     rotations = _load_rotations(directory)
-    signing = _load_existing(directory, _sequence(rotations))
+    signing = _load_existing(directory, rotations)
     return Keyring(signing, _load_storage_key(directory / _STORAGE_FILE), rotations)
 
 
@@ -186,7 +186,7 @@ def load_signing_key(state_dir: Path, algorithm: Algorithm) -> SigningKey:
         UserError: as `load_or_create`. StorageError: it does not exist, or is damaged.
     """
     directory = state_dir / "keys"
-    return _load_signing_key(_path(directory, algorithm, _sequence(_load_rotations(directory))), algorithm)
+    return _load_signing_key(directory, algorithm, _load_rotations(directory))
 
 
 def rotate(
@@ -204,20 +204,31 @@ def rotate(
         StorageError: a file cannot be read or written; the keys are what they were.
     """
     directory, sequence = state_dir / "keys", keys.sequence + 1
-    former = _load_existing(
-        directory, keys.sequence
-    )  # also of a suite that is not allowed any more: it may be again
+    # Also of a suite that is not allowed any more: it may be again.
+    former = _load_existing(directory, keys.rotations)
     new = {algorithm: SIGNERS[algorithm].generate(random) for algorithm in former}
     for algorithm, key in new.items():
         write_private(_path(directory, algorithm, sequence), SIGNERS[algorithm].export(key))
     publics = {algorithm: key.public for algorithm, key in former.items()}
     rotated = Rotated(sequence, time, publics, rotation.state(doctor_id, sequence, time, former, new))
-    write_private(directory / _ROTATIONS_FILE, msgspec.json.encode([*keys.rotations, rotated]))
+    durable = _commit(directory, [*keys.rotations, rotated])
     keys.signing.update((algorithm, key) for algorithm, key in new.items() if algorithm in keys.signing)
     keys.rotations.append(rotated)
     keys.announced = rotated
-    erase_former(state_dir, keys)
+    if durable:
+        erase_former(state_dir, keys)
     return rotated
+
+
+def _commit(directory: Path, rotations: list[Rotated]) -> bool:
+    """Replace the file that decides; whether a power loss cannot take that back any more. Raises StorageError: it is what it was."""
+    try:
+        write_private(directory / _ROTATIONS_FILE, msgspec.json.encode(rotations))
+    except StorageError:
+        if _load_rotations(directory) != rotations:
+            raise
+        return False  # it has its name, and only the directory was not synced: the former keys are left for the next start
+    return True
 
 
 def erase_former(state_dir: Path, keys: Keyring) -> None:
@@ -240,10 +251,12 @@ def _sequence(rotations: list[Rotated]) -> int:
     return rotations[-1].sequence if rotations else 0
 
 
-def _load_existing(directory: Path, sequence: int) -> dict[Algorithm, SigningKey]:
-    paths = {algorithm: _path(directory, algorithm, sequence) for algorithm in _FILES}
+def _load_existing(directory: Path, rotations: list[Rotated]) -> dict[Algorithm, SigningKey]:
+    paths = {algorithm: _path(directory, algorithm, _sequence(rotations)) for algorithm in _FILES}
     return {
-        algorithm: _load_signing_key(path, algorithm) for algorithm, path in paths.items() if path.exists()
+        algorithm: _load_signing_key(directory, algorithm, rotations)
+        for algorithm, path in paths.items()
+        if path.exists()
     }
 
 
@@ -272,11 +285,18 @@ def _require_proof(rotated: Rotated, number: int) -> None:
         raise InvalidElement(f"rotation {number} lacks a key")
 
 
-def _load_signing_key(path: Path, algorithm: Algorithm) -> SigningKey:
+def _load_signing_key(directory: Path, algorithm: Algorithm, rotations: list[Rotated]) -> SigningKey:
+    path = _path(directory, algorithm, _sequence(rotations))
     try:
-        return SIGNERS[algorithm].load(read_private(path))
+        key = SIGNERS[algorithm].load(read_private(path))
+        if rotations:
+            statement = messages.decode(RotationStatement, rotations[-1].rotation.statement)
+            named = {each.algorithm: each.public for each in statement.keys}
+            if named.get(algorithm, key.public) != key.public:
+                raise InvalidElement(f"it is not the key of rotation {statement.sequence}")
     except InvalidElement as error:
         raise _damaged(path, str(error)) from error
+    return key
 
 
 def _damaged(path: Path, cause: str) -> StorageError:

@@ -194,9 +194,8 @@ class Device:
         if link.successors is not None:
             try:
                 await self._pin(link.successors)
-            except (
-                StorageError
-            ) as error:  # the former keys stay pinned, and the doctor will prove the new ones again
+            except StorageError as error:
+                # The former keys stay pinned, and the doctor will prove the new ones again.
                 link.ending = InboxFailed(str(error))
             else:
                 link = await self._greet(address)

@@ -11,6 +11,7 @@ from shared.crypto.signatures import SIGNERS, Algorithm, fingerprint
 from shared.crypto.suites import SuiteId, suite_by_name
 from shared.errors import StorageError, UserError
 from shared.protocol.rotation import Pins, judge
+from shared.storage import keyfile
 from shared.wire.checks import Checklist
 from tests.crypto_tools import entropy
 
@@ -158,6 +159,42 @@ def test_a_crash_before_the_commit_point_leaves_the_former_keys(tmp_path: Path) 
     keyring.rotate(state, keys, "house", 1_000, entropy("new"))
     assert make(state).public == keys.public != before.public
     assert keyring.load_signing_key(state, Algorithm.ECDSA_P256).public == keys.identity.public
+
+
+def test_a_commit_that_could_not_be_synced_stands_and_keeps_the_former_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file has its name: the keys in memory follow it. A power loss may take it back, so the former are not erased yet."""
+    state = tmp_path / "state"
+    keys = make(state)
+    before, sync = keys.identity.public, keyfile.sync_directory
+
+    def refuse(path: Path) -> None:
+        if (path / "rotations.json").exists():
+            raise OSError(5, "Input/output error")
+        sync(path)
+
+    monkeypatch.setattr(keyfile, "sync_directory", refuse)
+    keyring.rotate(state, keys, "house", 1_000, entropy("new"))
+
+    assert (state / "keys" / "ecdsa-p256.key").exists()
+    assert make(state).public == keys.public
+    assert keys.identity.public != before
+    keyring.erase_former(state, keys)
+    assert not (state / "keys" / "ecdsa-p256.key").exists()
+
+
+def test_a_key_that_is_not_the_one_of_its_rotation_is_named(tmp_path: Path) -> None:
+    """Another key under the right name: patients would refuse it."""
+    state = tmp_path / "state"
+    keyring.rotate(state, make(state), "house", 1_000, entropy("new"))
+    signer = SIGNERS[Algorithm.ECDSA_P256]
+    (state / "keys" / "ecdsa-p256.1.key").write_bytes(signer.export(signer.generate(entropy("another"))))
+
+    with pytest.raises(
+        StorageError, match=r"ecdsa-p256\.1\.key is damaged \(it is not the key of rotation 1\)"
+    ):
+        make(state)
 
 
 def test_damaged_rotations_are_named(tmp_path: Path) -> None:
