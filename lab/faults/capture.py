@@ -5,7 +5,7 @@ The checker reads a capture the way an eavesdropper would: it knows the public f
 
 from __future__ import annotations
 
-import io
+import os
 from array import array
 from collections.abc import Iterator
 from enum import Enum, unique
@@ -28,21 +28,68 @@ Line: TypeAlias = tuple[int, Way]
 """One direction of one connection."""
 
 
+class _Memory:
+    """Bytes that are kept in memory."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def append(self, data: bytes) -> None:
+        """Keep these behind all others."""
+        self._bytes += data
+
+    def read(self, offset: int, size: int) -> bytes:
+        """So many of them, from a place on."""
+        return bytes(self._bytes[offset : offset + size])
+
+    def close(self) -> None:
+        """Let go of them."""
+        self._bytes.clear()
+
+
+class _Spilled:
+    """Bytes that are kept in a file. Each call names its place: between looking for a place and using it another thread might move it."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w+b", buffering=0)
+        self._end = 0
+
+    def append(self, data: bytes) -> None:
+        """Keep these behind all others. Raises OSError."""
+        rest = memoryview(data)
+        while rest:
+            written = os.pwrite(self._file.fileno(), rest, self._end)
+            rest, self._end = rest[written:], self._end + written
+
+    def read(self, offset: int, size: int) -> bytes:
+        """So many of them, from a place on. Raises OSError."""
+        return os.pread(self._file.fileno(), size, offset)
+
+    def close(self) -> None:
+        """Let go of them; the file stays."""
+        self._file.close()
+
+
 class Capture:
     """What was read from each side, in the order in which it was read, whether or not it was passed on.
+
+    It may be read on one thread while another adds to it: neither moves a place in the file that the other relies on.
 
     Args:
         path: of a file that holds the bytes, for hours of them: then only where each piece stands is kept in memory. None: all is.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._bytes = io.BytesIO() if path is None else path.open("w+b")
+        self._bytes = _Memory() if path is None else _Spilled(path)
         self._pieces: dict[Line, array[int]] = {}  # offset and length of each, one after the other
         self._spans: dict[Line, tuple[float, float]] = {}
         self._end = 0
 
     def add(self, connection: int, way: Way, time: float, data: bytes) -> None:
         """Keep what was read at this time, in seconds of the monotonic clock."""
+        self._bytes.append(
+            data
+        )  # before its place is known: whoever reads meanwhile finds all that a place names
         began, _ = self._spans.get((connection, way), (time, time))
         self._spans[connection, way] = (began, time)
         pieces = self._pieces.setdefault((connection, way), array("Q"))
@@ -50,8 +97,6 @@ class Capture:
             pieces[-1] += len(data)
         else:
             pieces.extend((self._end, len(data)))
-        self._bytes.seek(self._end)
-        self._bytes.write(data)
         self._end += len(data)
 
     def close(self) -> None:
@@ -76,8 +121,7 @@ class Capture:
         """What went one way, in portions."""
         places = iter(self._pieces[line])
         for offset, size in zip(places, places, strict=True):
-            self._bytes.seek(offset)
-            yield self._bytes.read(size)
+            yield self._bytes.read(offset, size)
 
     def streams(self) -> dict[Line, bytes]:
         """The whole stream of each connection and direction."""

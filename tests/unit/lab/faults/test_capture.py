@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,26 @@ def test_a_cut_or_garbled_rest_is_left_out() -> None:
     capture.add(2, Way.TO_PATIENT, 0.5, FIRST + b"\xff\xff\xff\xff\xff\xff" + SECOND)
 
     assert [connection for connection, _ in capture.frames(Way.TO_PATIENT)] == [1, 2]
+
+
+def test_what_is_added_while_it_is_read_changes_neither(tmp_path: Path) -> None:
+    """A round is judged on a thread while the devices stay connected; a soak once took this for records under wrong keys."""
+    capture, added = Capture(tmp_path / "capture"), range(3000)
+    capture.add(1, Way.TO_DOCTOR, 0.5, FIRST * 50)
+    reading, everything_added = threading.Event(), threading.Event()
+
+    def add() -> None:
+        reading.wait()
+        for number in added:
+            capture.add(2 + number % 2, Way.TO_DOCTOR, 0.5, SECOND)
+        everything_added.set()
+
+    with ThreadPoolExecutor() as pool:
+        adding = pool.submit(add)
+        while not everything_added.is_set():
+            assert b"".join(capture.pieces((1, Way.TO_DOCTOR))) == FIRST * 50
+            reading.set()
+        adding.result()
+
+    assert capture.streams()[2, Way.TO_DOCTOR] == SECOND * (len(added) // 2)
+    capture.close()
