@@ -25,6 +25,7 @@ class PortConnection(ApiConnection):
 
     most: ClassVar[int] = 320
 
+    _may_be_silent = True  # a browser opens connections ahead of its requests, and uses some of them never
     _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it

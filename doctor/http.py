@@ -25,10 +25,11 @@ _TOO_LATE = b"".join(
 
 class ApiConnection(H11Protocol):
     """One connection to the API. It is ended when no whole request has come by the deadline, however many bytes have; who has sent
-    some of one is told so.
+    some of one, or has come and was held up before its first byte, is told so. Only after an answer, silence is no request.
     """
 
     _deadline: asyncio.TimerHandle | None = None
+    _may_be_silent = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """The time for the first request begins."""
@@ -44,6 +45,7 @@ class ApiConnection(H11Protocol):
     def on_response_complete(self) -> None:
         """The time for the next request begins; where nothing comes at all, uvicorn closes sooner."""
         self._stop()
+        self._may_be_silent = True
         super().on_response_complete()
         if not self._received() and not self.transport.is_closing():
             self._await_request()
@@ -65,7 +67,8 @@ class ApiConnection(H11Protocol):
         self._deadline = asyncio.get_running_loop().call_later(LAST_LOOK, self._end)
 
     def _end(self) -> None:
-        if self.conn.their_state is h11.SEND_BODY or self.conn.trailing_data[0]:
+        begun = self.conn.their_state is h11.SEND_BODY or self.conn.trailing_data[0]
+        if begun or not self._may_be_silent:
             self.transport.write(_TOO_LATE)
         self.transport.close()
 

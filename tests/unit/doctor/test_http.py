@@ -85,7 +85,9 @@ async def connection() -> AsyncIterator[Client]:
         writer.close()
 
 
-@pytest.mark.parametrize("part", [b"P", WHOLE[:40], WHOLE[:-1]], ids=["a byte", "head", "body"])
+@pytest.mark.parametrize(
+    "part", [b"", b"P", WHOLE[:40], WHOLE[:-1]], ids=["nothing", "a byte", "head", "body"]
+)
 def test_a_request_that_does_not_arrive_whole_is_ended(part: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever of it has come; and its sender learns that nothing was carried out."""
     monkeypatch.setattr(http, "REQUEST_DEADLINE", 0.05)
@@ -100,12 +102,13 @@ def test_a_request_that_does_not_arrive_whole_is_ended(part: bytes, monkeypatch:
     on_a_loop(scenario)()
 
 
-def test_a_connection_that_says_nothing_is_ended_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is nobody to explain anything to."""
+def test_a_connection_that_says_nothing_more_is_ended_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has its answer, and has asked nothing since."""
     monkeypatch.setattr(http, "REQUEST_DEADLINE", 0.05)
 
     async def scenario() -> None:
         async with connection() as client:
+            assert await client.ask(WHOLE) == b"4"
             assert await client.cut()
 
     on_a_loop(scenario)()
