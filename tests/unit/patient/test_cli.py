@@ -358,8 +358,13 @@ IN_TURN = [
 ]
 
 
-def test_the_last_line_of_every_command_is_one_json_value(run: Run, tmp_path: Path) -> None:
+def test_the_last_line_of_every_command_is_one_json_value(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An object, or for what lists things a list of them."""
+    monkeypatch.setenv(
+        "TELEMED_PATIENT_ATTEMPTS", "3"
+    )  # or `run` would look for ever for a doctor whose patience has ended
     tried = set()
     with served(admit_and_then_revoke) as doctor:
         invitation = tmp_path / "alice.invitation"
