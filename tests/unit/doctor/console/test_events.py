@@ -19,7 +19,7 @@ from doctor.door import TurnedAway
 from shared.wire.checks import Check
 from shared.wire.opcodes import AlertCode
 from tests.console_bench import console, text_of
-from tests.doctor_bench import BELL, LOG, ME, on_a_loop
+from tests.doctor_bench import LOG, ME, on_a_loop
 
 
 def entry(action: Action, detail: str, subject: str = "anna", actor: str = "gateway") -> Entry:
@@ -166,8 +166,8 @@ async def test_the_page_hears_of_entries_that_the_ledger_has_written(tmp_path: P
     async with console(tmp_path) as desk:
         with desk.doctor.house.feed.listening() as listener:
             await desk.stranger().log_in(password="wrong")
-            await BELL.until(lambda: desk.doctor.audited(Action.LOGIN_FAILED))
             await desk.doctor.settled()
+            assert desk.doctor.audited(Action.LOGIN_FAILED)
             assert await listener.wait(5.0)
             assert "events" in [topic.value for topic in listener.take()]
         text = text_of(await (await desk.admin()).get("/events"))
