@@ -21,7 +21,6 @@ from shared.crypto.suites import DEFAULT_SUITE
 
 MEMBER_LIMIT = 15.0  # µs of the doctor's processor
 BURST_LIMIT = 20.0  # epochs
-BURSTS = 3
 GROUP_KEY_BYTES = 256  # of a padded GROUP_KEY
 
 FLOOR = "one seal of as many bytes for each member, under one key, and nothing else"
@@ -29,7 +28,7 @@ FLOOR = "one seal of as many bytes for each member, under one key, and nothing e
 
 def compare(extent: Extent, progress: Progress) -> Measured:
     """Both promises of P6. Raises UserError where the system does not allow as many connections."""
-    members, bursts = extent.members, min(extent.runs, BURSTS)
+    members, bursts = extent.members, extent.repeats
     require_descriptors(members)
     progress.plan(turns(2, extent.runs) + bursts)
     aead, text = Aead(os.urandom(32)), bytes(GROUP_KEY_BYTES)

@@ -22,6 +22,7 @@ class Extent:
         handshakes: within a run.
         subscribers: connected patients of the fan-out.
         members: of the group whose epochs are measured.
+        repeats: how often what takes seconds each time is done: starts of a doctor, bursts of joins.
         patients: of the wards whose costs are compared, the smallest first.
     """
 
@@ -30,6 +31,7 @@ class Extent:
     handshakes: int
     subscribers: int
     members: int
+    repeats: int
     patients: tuple[int, ...]
 
     def up_to(self, patients: int | None) -> Extent:
@@ -40,13 +42,16 @@ class Extent:
         return replace(self, patients=(*smaller, patients))
 
 
-QUICK = Extent(runs=3, iterations=3, handshakes=100, subscribers=100, members=200, patients=(100, 300))
+QUICK = Extent(
+    runs=3, iterations=3, handshakes=100, subscribers=100, members=200, repeats=1, patients=(100, 300)
+)
 FULL = Extent(
     runs=9,
     iterations=12,
     handshakes=500,
     subscribers=1000,
     members=1000,
+    repeats=3,
     patients=(100, 300, 1000, 3000, 10_000),
 )
 

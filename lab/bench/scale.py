@@ -23,7 +23,6 @@ from shared.crypto.suites import DEFAULT_SUITE
 
 FANOUT_TARGET = 0.87  # ours may grow 1.15 × as much as the bare loop
 RUNS = 5
-STARTS = 3
 FLAT_TARGET = 0.769  # within 1.3 × of flat
 
 FANOUT = "doctor CPU of one delivery of 1 KiB"
@@ -50,12 +49,13 @@ class Costs:
 def compare(extent: Extent, progress: Progress) -> Measured:
     """P8 for wards of all sizes. Raises UserError where the system does not allow as many connections."""
     require_descriptors(max(extent.patients))
-    costs = _measure(extent.patients, min(extent.runs, RUNS), progress)
+    costs = _measure(extent, progress)
     return Measured([*_growths(costs), *_each_size(costs)], [], _curves(costs))
 
 
-def _measure(sizes: Sequence[int], runs: int, progress: Progress) -> Costs:
-    progress.plan(len(sizes) + turns(3 * len(sizes), runs) + turns(1 + len(sizes), STARTS))
+def _measure(extent: Extent, progress: Progress) -> Costs:
+    sizes, runs, starting = extent.patients, min(extent.runs, RUNS), extent.repeats
+    progress.plan(len(sizes) + turns(3 * len(sizes), runs) + turns(1 + len(sizes), starting))
     with tempfile.TemporaryDirectory(prefix="telemed-bench-") as directory:
         places = {size: Path(directory) / str(size) for size in (0, *sizes)}
         with ExitStack() as stack:
@@ -67,7 +67,7 @@ def _measure(sizes: Sequence[int], runs: int, progress: Progress) -> Costs:
             costs = _of_wards(wards, floors, runs, progress)
         with MeasuredDoctor(places[0], DEFAULT_SUITE.name):
             pass  # its first start makes keys and a database
-        starts = alternate([partial(_start, place) for place in places.values()], STARTS, progress)
+        starts = alternate([partial(_start, place) for place in places.values()], starting, progress)
         return Costs(*costs, dict(zip(places, starts, strict=True)))
 
 
