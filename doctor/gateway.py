@@ -250,23 +250,8 @@ def _assemble(settings: DoctorSettings, stores: Stores) -> Gateway:
 
     fanout = Fanout(doctor_id, messages, reader, random, keep_epoch, stores.floor, feed)
     fanout.load()
-    window = round(settings.clock_window_s * SECOND)
     limit, per_address = descriptors.places_at_the_door(settings, descriptors.take_all())
     door = DoorKeeper(limit, per_address, settings.failing_per_second, settings.failing_per_address)
-    practice = Practice(
-        doctor_id=doctor_id,
-        signing_keys=keys.signing,
-        suites=stores.suites,
-        directory=roster,
-        prekeys=PrekeyRing(doctor_id, keys.signing, random),
-        replays=ReplayCache(2 * window),
-        random=random,
-        clock_window=window,
-        handshake_deadline=round(settings.handshake_deadline_s * SECOND),
-        cookies=CookieJar(random, lambda: door.crowded(clock().elapsed)),
-        admits=lambda: stores.restoration.pending is None,
-        rotation=keys.announcement,
-    )
 
     def committed(batch: list[Acknowledgement]) -> None:
         feed.tell(Topic.MESSAGES)
@@ -277,7 +262,18 @@ def _assemble(settings: DoctorSettings, stores: Stores) -> Gateway:
     allowance, logins = Allowance(settings.reports_per_minute), Allowance(settings.logins_per_minute)
     receipts = Receipts(writer, committed)
     house = House(
-        practice, keys, roster, fanout, receipts, ledger, writer, door, reports, allowance, logins, feed
+        _practice(settings, stores, roster, door),
+        keys,
+        roster,
+        fanout,
+        receipts,
+        ledger,
+        writer,
+        door,
+        reports,
+        allowance,
+        logins,
+        feed,
     )
     office = Office(
         settings,
@@ -294,6 +290,25 @@ def _assemble(settings: DoctorSettings, stores: Stores) -> Gateway:
         feed,
     )
     return Gateway(settings, house, Commands(office), stores)
+
+
+def _practice(settings: DoctorSettings, stores: Stores, roster: Roster, door: DoorKeeper) -> Practice:
+    """What a handshake is judged by."""
+    random, keys, window = secrets.token_bytes, stores.keys, round(settings.clock_window_s * SECOND)
+    return Practice(
+        doctor_id=settings.doctor_id,
+        signing_keys=keys.signing,
+        suites=stores.suites,
+        directory=roster,
+        prekeys=PrekeyRing(settings.doctor_id, keys.signing, random),
+        replays=ReplayCache(2 * window),
+        random=random,
+        clock_window=window,
+        handshake_deadline=round(settings.handshake_deadline_s * SECOND),
+        cookies=CookieJar(random, lambda: door.crowded(clock().elapsed)),
+        admits=lambda: stores.restoration.pending is None,
+        rotation=keys.announcement,
+    )
 
 
 def _keep_epoch(db: sqlite3.Connection, now: int, group: str, number: int, members: int) -> None:

@@ -23,6 +23,7 @@ from doctor.answering import PortConnection
 from doctor.api import show_metrics
 from doctor.api_server import ApiServer
 from doctor.gateway import Gateway
+from doctor.listening import bind, serving
 from doctor.metrics import Metrics
 from doctor.settings import LOOPBACK, DoctorSettings
 from doctor.wildcards import is_everywhere
@@ -65,21 +66,9 @@ def create_metrics(gateway: Gateway, settings: DoctorSettings) -> MetricsServer 
     if settings.metrics_port is None:
         return None
     require_off_the_devices_network(settings)
-    bound = _bind(settings.metrics_host, settings.metrics_port)
-    config = uvicorn.Config(
-        _create_app(gateway, settings.metrics_host),
-        http=MetricsConnection,
-        ws="none",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-        proxy_headers=False,
-        server_header=False,
-        limit_concurrency=CONNECTIONS,
-        timeout_graceful_shutdown=2,
-    )
-    return MetricsServer(config, bound)
+    bound = bind("metrics", settings.metrics_host, settings.metrics_port)
+    app = _create_app(gateway, settings.metrics_host)
+    return MetricsServer(serving(app, MetricsConnection, CONNECTIONS), bound)
 
 
 def require_off_the_devices_network(settings: DoctorSettings) -> None:
@@ -118,14 +107,3 @@ def _create_app(gateway: Gateway, name: str) -> Litestar:
         debug=False,
         logging_config=None,
     )
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server((host, port), family=found[0])
-    except OSError as error:
-        raise UserError(
-            f"The metrics' port {host}:{port} cannot be taken ({error.strerror}). Set metrics_port to a free one, 0 for any,"
-            " or null for none."
-        ) from error

@@ -24,6 +24,7 @@ from doctor.console.connection import ANSWERED, ConsoleConnection
 from doctor.console.desk import Console
 from doctor.console.doorway import Doorway
 from doctor.gateway import Gateway
+from doctor.listening import bind, serving
 from doctor.settings import DoctorSettings
 from doctor.wildcards import is_everywhere
 from shared.errors import StorageError, UserError
@@ -96,22 +97,10 @@ def create_console(gateway: Gateway, settings: DoctorSettings) -> ConsoleServer 
             f"console_host {settings.console_host} is not this machine alone, and the console speaks plain HTTP on loopback"
             " only. Set console_certificate and console_key, or console_host: 127.0.0.1."
         )
-    bound = _bind(settings.console_host, settings.console_port)
+    bound = bind("console", settings.console_host, settings.console_port)
     console = Console(gateway.commands, gateway.house, settings.doctor_id, identity is not None)
     names = identity.names if identity else (_in_address(settings.console_host),)
-    config = uvicorn.Config(
-        create_app(console, names),
-        http=ConsoleConnection,
-        ws="none",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-        proxy_headers=False,
-        server_header=False,
-        limit_concurrency=ANSWERED,
-        timeout_graceful_shutdown=2,
-    )
+    config = serving(create_app(console, names), ConsoleConnection, ANSWERED)
     address = _address(settings.console_host, bound.getsockname()[1], identity)
     return ConsoleServer(config, bound, identity, address)
 
@@ -143,26 +132,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        bound = socket.socket(found[0], socket.SOCK_STREAM)
-        try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind(found[4])
-        except OSError:
-            bound.close()
-            raise
-    except socket.gaierror as error:
-        raise UserError(f"console_host {host!r} is no address of this machine ({error.strerror}).") from error
-    except OSError as error:
-        raise UserError(
-            f"The console's port {host}:{port} cannot be taken ({error.strerror}). Set console_port to a free one, 0 for any,"
-            " or null for no console."
-        ) from error
-    return bound
 
 
 def _address(host: str, port: int, identity: Identity | None) -> str:
