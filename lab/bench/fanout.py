@@ -25,7 +25,6 @@ from shared.crypto.suites import DEFAULT_SUITE
 
 BODY = 1024
 PIPELINED = 100
-ENOUGH = 5000  # deliveries in one run
 
 PLAIN, SECURED, NATS = "mosquitto plain, QoS 0", "mosquitto TLS, QoS 0", "nats-server core"
 OURS, BARE = "ours", "bare uvloop writes"
@@ -57,9 +56,9 @@ class Contender:
     settle: Callable[[], object] = lambda: None
     costs: list[float] = field(default_factory=list)
 
-    def rate(self, subscribers: int, messages: int) -> float:
-        """Deliveries a second of one run, which is one round or as many as it takes to have enough of them."""
-        rounds = -(-ENOUGH // (subscribers * messages))
+    def rate(self, subscribers: int, messages: int, enough: int) -> float:
+        """Deliveries a second of one run, which is one round or as many as it takes to have `enough` of them."""
+        rounds = -(-enough // (subscribers * messages))
         seconds = spent = 0.0
         for _ in range(rounds):
             before = processor_seconds(self.pid)
@@ -138,8 +137,8 @@ def compare(extent: Extent, progress: Progress) -> Measured:
         floor = stack.enter_context(bare_loop(subscribers))
         single, pipelined = _present(ours, plain, floor), _present(ours, fastest, secured, floor)
         progress.plan(turns(len(single) + len(pipelined), runs))
-        one = _round(subscribers, 1, runs, single, progress)
-        many = _round(subscribers, PIPELINED, runs, pipelined, progress)
+        one = _round(extent, 1, single, progress)
+        many = _round(extent, PIPELINED, pipelined, progress)
     at_a_time = f"{subscribers} patients, one message of 1 KiB at a time"
     at_once = f"{subscribers} patients, {PIPELINED} messages of 1 KiB at once"
     return Measured(
@@ -161,12 +160,10 @@ def _if_installed(
         return None
 
 
-def _round(
-    subscribers: int, messages: int, runs: int, contenders: Sequence[Contender], progress: Progress
-) -> Figures:
-    measures = [partial(each.rate, subscribers, messages) for each in contenders]
-    rates = alternate(measures, runs, progress)
-    costs = [Figure.of(each.costs[-runs:]) for each in contenders]
+def _round(extent: Extent, messages: int, contenders: Sequence[Contender], progress: Progress) -> Figures:
+    measures = [partial(each.rate, extent.subscribers, messages, extent.deliveries) for each in contenders]
+    rates = alternate(measures, extent.runs, progress)
+    costs = [Figure.of(each.costs[-extent.runs :]) for each in contenders]
     return {each.name: (rate, cost) for each, rate, cost in zip(contenders, rates, costs, strict=True)}
 
 

@@ -21,6 +21,7 @@ class Extent:
         iterations: calls of a primitive within a run, at least; all runs together make a hundred at full size.
         handshakes: within a run.
         subscribers: connected patients of the fan-out.
+        deliveries: of a run of the fan-out, at least.
         members: of the group whose epochs are measured.
         repeats: how often what takes seconds each time is done: starts of a doctor, bursts of joins.
         patients: of the wards whose costs are compared, the smallest first.
@@ -30,6 +31,7 @@ class Extent:
     iterations: int
     handshakes: int
     subscribers: int
+    deliveries: int
     members: int
     repeats: int
     patients: tuple[int, ...]
@@ -43,13 +45,21 @@ class Extent:
 
 
 QUICK = Extent(
-    runs=3, iterations=3, handshakes=100, subscribers=100, members=200, repeats=1, patients=(100, 300)
+    runs=3,
+    iterations=3,
+    handshakes=100,
+    subscribers=100,
+    deliveries=2000,
+    members=200,
+    repeats=1,
+    patients=(100, 300),
 )
 FULL = Extent(
     runs=9,
     iterations=12,
     handshakes=500,
     subscribers=1000,
+    deliveries=5000,
     members=1000,
     repeats=3,
     patients=(100, 300, 1000, 3000, 10_000),

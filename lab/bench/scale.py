@@ -55,7 +55,7 @@ def compare(extent: Extent, progress: Progress) -> Measured:
 
 def _measure(extent: Extent, progress: Progress) -> Costs:
     sizes, runs, starting = extent.patients, min(extent.runs, RUNS), extent.repeats
-    progress.plan(len(sizes) + turns(3 * len(sizes), runs) + turns(1 + len(sizes), starting))
+    progress.plan(len(sizes) + turns(3 * len(sizes), runs) + turns(1 + len(sizes), starting, warmed_up=True))
     with tempfile.TemporaryDirectory(prefix="telemed-bench-") as directory:
         places = {size: Path(directory) / str(size) for size in (0, *sizes)}
         with ExitStack() as stack:
@@ -66,8 +66,10 @@ def _measure(extent: Extent, progress: Progress) -> Costs:
                 progress.step()
             costs = _of_wards(wards, floors, runs, progress)
         with MeasuredDoctor(places[0], DEFAULT_SUITE.name):
-            pass  # its first start makes keys and a database
-        starts = alternate([partial(_start, place) for place in places.values()], starting, progress)
+            pass  # its first start makes keys and a database, as that of each ward has done
+        starts = alternate(
+            [partial(_start, place) for place in places.values()], starting, progress, warmed_up=True
+        )
         return Costs(*costs, dict(zip(places, starts, strict=True)))
 
 

@@ -20,26 +20,30 @@ SHORTEST_RUN = 0.02  # seconds; a function is repeated within a run until it tak
 
 
 def alternate(
-    measures: Sequence[Callable[[], float]], runs: int, progress: Progress | None = None
+    measures: Sequence[Callable[[], float]],
+    runs: int,
+    progress: Progress | None = None,
+    warmed_up: bool = False,
 ) -> list[Figure]:
     """Take each measure `runs` times, in turns, after one turn that does not count.
 
-    Each measure of each turn is a step of the progress: `turns` says how many that are.
+    Each measure of each turn is a step of the progress: `turns` says how many that are. `warmed_up`: what is measured has been
+    done just before, so that the first turn counts.
     """
     progress = progress or Unwatched()
     taken: list[list[float]] = [[] for _ in measures]
-    for turn in range(runs + 1):
+    for turn in range(turns(1, runs, warmed_up)):
         for values, measure in zip(taken, measures, strict=True):
             value = measure()
             progress.step()
-            if turn:
+            if turn or warmed_up:
                 values.append(value)
     return [Figure.of(values) for values in taken]
 
 
-def turns(measures: int, runs: int) -> int:
+def turns(measures: int, runs: int, warmed_up: bool = False) -> int:
     """How many steps `alternate` takes."""
-    return measures * (runs + 1)
+    return measures * (runs + (not warmed_up))
 
 
 def seconds_per_call(work: Callable[[], object], least: int = 100) -> float:

@@ -11,7 +11,7 @@ from lab.bench.drain import _work
 from lab.bench.peers import bare, mosquitto, textbook
 from lab.bench.peers.mosquitto import Broker, MqttSubscribers
 from lab.bench.subscribers import frame_size
-from lab.bench.timing import alternate, seconds_per_call
+from lab.bench.timing import alternate, seconds_per_call, turns
 
 
 def test_the_textbook_scheme_works_as_published() -> None:
@@ -34,6 +34,19 @@ def test_measures_are_taken_in_turns_and_the_first_turn_does_not_count() -> None
     figures = alternate([lambda: measure("a"), lambda: measure("b")], 2)
     assert taken == ["a", "b"] * 3
     assert [figure.value for figure in figures] == [4.0, 5.0]
+
+
+def test_the_first_turn_counts_for_what_has_just_been_done() -> None:
+    """No doctor is started twice to find out how long one start takes."""
+    taken: list[float] = []
+
+    def measure() -> float:
+        taken.append(3.0)
+        return 3.0
+
+    figures = alternate([measure], 1, warmed_up=True)
+    assert [figure.value for figure in figures] == taken == [3.0]
+    assert turns(1, 1, warmed_up=True) == len(taken)
 
 
 def test_a_functions_time_is_an_average_over_many_calls() -> None:
