@@ -1,28 +1,10 @@
-"""What the doctor answers to orders and questions: the schema of the HTTP API, used by the CLI as well.
-
-Also the one place that makes an order safe to repeat: its answer is stored under the request's Idempotency-Key in the very
-transaction that carries it out, so a retry, whenever it comes, gets the first answer and changes nothing.
-"""
+"""What the doctor answers to orders and questions: the bodies of the HTTP API's answers, used by the console and the CLI as well."""
 
 from __future__ import annotations
 
-import hashlib
-import sqlite3
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Generic, TypeVar
-
 import msgspec
-from msgspec import Meta
 
 from doctor.thresholds import Thresholds
-from shared.errors import UserError
-from shared.storage.sealed import Sealer
-
-Name = Annotated[str, Meta(min_length=1, max_length=64)]
-Text = Annotated[str, Meta(min_length=1, max_length=32_768)]
-Hours = Annotated[float, Meta(gt=0, le=87_600)]
-
 
 AUDIT_SHOWN = 1000  # entries of the audit log in one answer
 BACKUP_DIGEST = "Backup-SHA256"
@@ -41,14 +23,6 @@ class Problem(Answer, frozen=True):
     code: str
 
 
-class InviteOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`patient` null: a fleet invitation. `hours`: its lifetime; null: the configured one, for a fleet without end."""
-
-    patient: Name | None = None
-    groups: Annotated[list[Name], Meta(max_length=63)] = []  # with `everyone`, as many as an invitation holds
-    hours: Hours | None = None
-
-
 class InvitationAnswer(Answer, frozen=True):
     """`invitation` is the string to hand over; it is a secret. `expires` in milliseconds since the Unix epoch, 0: never."""
 
@@ -59,14 +33,6 @@ class InvitationAnswer(Answer, frozen=True):
     expires: int
 
 
-class BroadcastOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A text for everyone who is a member of the group when it is accepted. `hours`: how long it may be shown; null: as configured."""
-
-    text: Text
-    group: Name = "everyone"
-    hours: Hours | None = None
-
-
 class BroadcastAnswer(Answer, frozen=True):
     """The message is on the disk; ask for its receipts by `id`."""
 
@@ -74,13 +40,6 @@ class BroadcastAnswer(Answer, frozen=True):
     group: str
     number: int
     recipients: int
-
-
-class MessageOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A text for one patient alone. `hours`: how long it may be shown; null: as configured."""
-
-    text: Text
-    hours: Hours | None = None
 
 
 class MessageAnswer(Answer, frozen=True):
@@ -125,12 +84,6 @@ class ThresholdsAnswer(Answer, frozen=True):
 
     patient: str
     bounds: Thresholds
-
-
-class AcknowledgeOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Somebody has seen an alert. `operator`: who; null: whoever has the API's token."""
-
-    operator: Name | None = None
 
 
 class AlertAnswer(Answer, frozen=True):
@@ -193,18 +146,6 @@ class DepartureAnswer(Answer, frozen=True):
     standing: str
     groups: list[str]
     excluded_in_ms: int | None = None
-
-
-class GroupOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A new group."""
-
-    name: Name
-
-
-class MemberOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A patient to add to a group."""
-
-    patient: Name
 
 
 class GroupAnswer(Answer, frozen=True):
@@ -327,12 +268,6 @@ class RotationAnswer(Answer, frozen=True):
     keys: dict[str, str]
 
 
-class OperatorOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A new operator of the console."""
-
-    name: Name
-
-
 class OperatorAnswer(Answer, frozen=True):
     """An operator of the console; times in milliseconds since the Unix epoch, `changed` that of its password."""
 
@@ -363,64 +298,3 @@ class HealthAnswer(Answer, frozen=True):
     """`ok`, or why not."""
 
     status: str
-
-
-T = TypeVar("T")
-A = TypeVar("A", bound=Answer)
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Who orders, and the request's Idempotency-Key."""
-
-    actor: str
-    key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome(Generic[T]):
-    """What an order has done, None where an earlier one had done it; and its encoded answer."""
-
-    done: T | None
-    answer: bytes
-
-
-class OnceOnly:
-    """Stores answers, sealed, since one may hold an invitation's secret."""
-
-    def __init__(self, sealer: Sealer) -> None:
-        self._sealer = sealer
-
-    def carry_out(
-        self,
-        db: sqlite3.Connection,
-        origin: Origin,
-        asked: tuple[object, ...],
-        now: int,
-        work: Callable[[sqlite3.Connection], T],
-        answer: Callable[[T], Answer],
-    ) -> Outcome[T]:
-        """Run `work` inside the caller's transaction, unless its key has an answer already.
-
-        Raises:
-            UserError: the key was used for another request. Whatever `work` raises.
-        """
-        digest = hashlib.sha256(msgspec.json.encode(asked)).digest()
-        key = origin.key
-        if key is not None:
-            row = db.execute("SELECT request, answer FROM answers WHERE key = ?", (key,)).fetchone()
-            if row is not None and row[0] != digest:
-                raise UserError("This Idempotency-Key was used for another request; make a new one for each.")
-            if row is not None:
-                return Outcome(None, self._sealer.open("answers", "answer", key.encode(), row[1]))
-        done = work(db)
-        encoded = msgspec.json.encode(answer(done))
-        if key is not None:
-            sealed = self._sealer.seal("answers", "answer", key.encode(), encoded)
-            db.execute("INSERT INTO answers VALUES (?, ?, ?, ?)", (key, digest, sealed, now))
-        return Outcome(done, encoded)
-
-
-def forget_older(db: sqlite3.Connection, limit: int) -> None:
-    """Forget the answers given before `limit`, in milliseconds."""
-    db.execute("DELETE FROM answers WHERE created < ?", (limit,))

@@ -25,27 +25,19 @@ from doctor.answers import (
     AUDIT_SHOWN,
     BACKUP_DIGEST,
     BACKUP_ENTRY,
-    AcknowledgeOrder,
     AlertAnswer,
     AuditAnswer,
     AuditEntriesAnswer,
     BroadcastAnswer,
-    BroadcastOrder,
     ConsoleAnswer,
     DepartureAnswer,
     ForgottenAnswer,
     GroupAnswer,
-    GroupOrder,
     HealthAnswer,
     InvitationAnswer,
-    InviteOrder,
     MemberAnswer,
-    MemberOrder,
     MessageAnswer,
-    MessageOrder,
     OperatorAnswer,
-    OperatorOrder,
-    Origin,
     PasswordAnswer,
     PatientAnswer,
     ReceiptAnswer,
@@ -57,7 +49,17 @@ from doctor.answers import (
 from doctor.commands import Commands
 from doctor.fhir import routes as fhir
 from doctor.gateway import Gateway
+from doctor.idempotency import Origin
 from doctor.metrics import CONTENT_TYPE, Metrics
+from doctor.orders import (
+    AcknowledgeOrder,
+    BroadcastOrder,
+    GroupOrder,
+    InviteOrder,
+    MemberOrder,
+    MessageOrder,
+    OperatorOrder,
+)
 from doctor.thresholds import ThresholdsOrder
 
 delete = partial(refusals.describing, litestar.delete)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from doctor import audit, heads
-from doctor.answers import Origin
 from doctor.audit import Action
 from doctor.desk import Desk
+from doctor.idempotency import Origin
 from doctor.stores import DATABASE_FILE, UNFINISHED
 from shared.errors import StorageError
 from shared.net.stream import clock

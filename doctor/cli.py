@@ -20,15 +20,13 @@ from doctor.answers import (
     AuditAnswer,
     DepartureAnswer,
     GroupAnswer,
-    GroupOrder,
     InvitationAnswer,
-    InviteOrder,
     MemberAnswer,
-    MemberOrder,
     PatientAnswer,
     ProbeAnswer,
 )
 from doctor.client import DoctorUnreachable
+from doctor.orders import GroupOrder, InviteOrder, MemberOrder
 from doctor.terminal import (
     CONSOLE,
     AsJson,

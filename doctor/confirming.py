@@ -6,10 +6,11 @@ import sqlite3
 from pathlib import Path
 
 from doctor import restoration
-from doctor.answers import GapAnswer, Origin, RemovalAnswer, RestoreAnswer
+from doctor.answers import GapAnswer, RemovalAnswer, RestoreAnswer
 from doctor.audit import Action
 from doctor.desk import Desk
 from doctor.facts import Restored
+from doctor.idempotency import Origin
 from doctor.restoration import Confirmation, Lost
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from doctor import roster
-from doctor.answers import DepartureAnswer, Origin
+from doctor.answers import DepartureAnswer
 from doctor.desk import Desk, Office
+from doctor.idempotency import Origin
 from doctor.roster import Departure
 from shared.logs import get_logger
 from shared.net.stream import clock

@@ -14,7 +14,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
-from doctor.answers import (
+from doctor.orders import (
     AcknowledgeOrder,
     BroadcastOrder,
     GroupOrder,

@@ -13,9 +13,10 @@ from typing import TypeVar
 
 import msgspec
 
-from doctor.answers import Answer, OnceOnly, Origin, Outcome
+from doctor.answers import Answer
 from doctor.fanout import Fanout
 from doctor.feed import Feed, Topic
+from doctor.idempotency import OnceOnly, Origin, Outcome
 from doctor.journal import Journal
 from doctor.keyring import Keyring
 from doctor.outbox import Outbox

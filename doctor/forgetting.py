@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 
 from doctor import reports, roster
-from doctor.answers import ForgottenAnswer, Origin
+from doctor.answers import ForgottenAnswer
 from doctor.desk import Desk
+from doctor.idempotency import Origin
 from shared.net.stream import clock
 
 

@@ -11,8 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from doctor import answers, audit, descriptors, enrolment, outbox, slow_readers
-from doctor.answers import Origin
+from doctor import audit, descriptors, enrolment, idempotency, outbox, slow_readers
 from doctor.audit import Action
 from doctor.commands import Commands
 from doctor.desk import Office
@@ -20,6 +19,7 @@ from doctor.door import Allowance, DoorKeeper
 from doctor.fanout import Fanout
 from doctor.feed import Feed, Topic
 from doctor.house import House
+from doctor.idempotency import Origin
 from doctor.ledger import Ledger
 from doctor.receipts import Acknowledgement, Receipts
 from doctor.reports import Reports
@@ -142,7 +142,7 @@ class Gateway:
     def _erase_expired(self) -> None:
         now = clock().wall
         self._submit(lambda db: enrolment.erase_expired(db, now), "expired invitations not erased")
-        self._submit(lambda db: answers.forget_older(db, now - 7 * outbox.DAY), "old answers not erased")
+        self._submit(lambda db: idempotency.forget_older(db, now - 7 * outbox.DAY), "old answers not erased")
 
     async def _retain(self) -> None:
         """Once a minute: what takes longer than a turn of the loop."""

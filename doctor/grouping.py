@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 
 from doctor import groups, streams
-from doctor.answers import GroupAnswer, MemberAnswer, Origin
+from doctor.answers import GroupAnswer, MemberAnswer
 from doctor.desk import Desk
+from doctor.idempotency import Origin
 from doctor.streams import Join, Leave
 from shared.net.stream import clock
 

@@ -10,9 +10,11 @@ import sqlite3
 from pathlib import Path
 
 from doctor import enrolment
-from doctor.answers import InvitationAnswer, InviteOrder, Origin
+from doctor.answers import InvitationAnswer
 from doctor.desk import Desk, Office
 from doctor.enrolment import InvitationRequest
+from doctor.idempotency import Origin
+from doctor.orders import InviteOrder
 from doctor.settings import WILDCARDS, DoctorSettings
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger

@@ -8,15 +8,8 @@ from typing import Annotated
 
 import typer
 
-from doctor.answers import (
-    BroadcastAnswer,
-    BroadcastOrder,
-    ForgottenAnswer,
-    MessageAnswer,
-    MessageOrder,
-    ReceiptAnswer,
-    ReportAnswer,
-)
+from doctor.answers import BroadcastAnswer, ForgottenAnswer, MessageAnswer, ReceiptAnswer, ReportAnswer
+from doctor.orders import BroadcastOrder, MessageOrder
 from doctor.terminal import (
     CONSOLE,
     AsJson,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from doctor import streams
-from doctor.answers import BroadcastAnswer, BroadcastOrder, MessageAnswer, MessageOrder, Origin
+from doctor.answers import BroadcastAnswer, MessageAnswer
 from doctor.desk import Desk
 from doctor.enrolment import HOUR
+from doctor.idempotency import Origin
+from doctor.orders import BroadcastOrder, MessageOrder
 from doctor.outbox import MessageRequest
 from shared.net.stream import clock
 from shared.wire.messages import Stream

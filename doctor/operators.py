@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from doctor import audit, groups
-from doctor.answers import ConsoleAnswer, OperatorAnswer, Origin, PasswordAnswer
+from doctor.answers import ConsoleAnswer, OperatorAnswer, PasswordAnswer
 from doctor.audit import Action
 from doctor.console import passwords
 from doctor.console.passwords import Hasher
 from doctor.desk import Desk, Office
+from doctor.idempotency import Origin
 from doctor.settings import console_directory
 from shared.errors import StorageError, UserError
 from shared.net.stream import clock

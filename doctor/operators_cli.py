@@ -6,7 +6,8 @@ import sys
 
 import typer
 
-from doctor.answers import ConsoleAnswer, OperatorAnswer, OperatorOrder, PasswordAnswer
+from doctor.answers import ConsoleAnswer, OperatorAnswer, PasswordAnswer
+from doctor.orders import OperatorOrder
 from doctor.terminal import CONSOLE, AsJson, calling, counted, part, show_answer, show_table, time_text
 
 operators_app = typer.Typer(no_args_is_help=True, help="Who may log in at the web console.")

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from doctor import keyring, outbox, rotations
-from doctor.answers import Origin, RotationAnswer
+from doctor.answers import RotationAnswer
 from doctor.enrolment import InvitationRequest
+from doctor.idempotency import Origin
 from doctor.inviting import Inviting, answer_of
 from doctor.rotations import Begun
 from shared.crypto.signatures import Algorithm

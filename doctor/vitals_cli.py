@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from doctor.answers import AcknowledgeOrder, AlertAnswer, ThresholdsAnswer
+from doctor.answers import AlertAnswer, ThresholdsAnswer
+from doctor.orders import AcknowledgeOrder
 from doctor.terminal import (
     CONSOLE,
     AsJson,

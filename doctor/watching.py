@@ -10,8 +10,10 @@ from pathlib import Path
 
 from doctor import alerts, roster, thresholds
 from doctor.alerts import Alert
-from doctor.answers import AcknowledgeOrder, AlertAnswer, Origin, ThresholdsAnswer
+from doctor.answers import AlertAnswer, ThresholdsAnswer
 from doctor.desk import Desk
+from doctor.idempotency import Origin
+from doctor.orders import AcknowledgeOrder
 from doctor.reports import Reports, StoredReport, Times
 from doctor.stores import DATABASE_FILE
 from doctor.thresholds import Thresholds, ThresholdsOrder

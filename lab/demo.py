@@ -20,15 +20,14 @@ import msgspec
 from doctor.answers import (
     AuditAnswer,
     BroadcastAnswer,
-    BroadcastOrder,
     ConsoleAnswer,
     DepartureAnswer,
     GroupAnswer,
     InvitationAnswer,
-    InviteOrder,
     ReceiptAnswer,
 )
 from doctor.client import Client
+from doctor.orders import BroadcastOrder, InviteOrder
 from lab.faults.capture import Discarded
 from lab.faults.proxy import FAIR, Proxy, Weather
 from lab.handshake import handshake_steps, require_complete

@@ -14,11 +14,11 @@ from typing import Any
 
 import httpx
 
-from doctor.answers import Origin
 from doctor.console.app import create_app
 from doctor.console.desk import Console
 from doctor.console.logins import Logins
 from doctor.console.passwords import Cost, Hasher
+from doctor.idempotency import Origin
 from tests.doctor_bench import Doctor, running
 
 ADDRESS = "http://127.0.0.1:8080"

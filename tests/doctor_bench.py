@@ -24,14 +24,16 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from doctor import audit, enrolment, groups, receipts, roster, streams
-from doctor.answers import BroadcastAnswer, BroadcastOrder, InviteOrder, MessageAnswer, MessageOrder, Origin
+from doctor.answers import BroadcastAnswer, MessageAnswer
 from doctor.api_server import create_server
 from doctor.audit import Verdict
 from doctor.database import MIGRATIONS
 from doctor.fanout import Fanout
 from doctor.gateway import Gateway, open_gateway
 from doctor.house import House
+from doctor.idempotency import Origin
 from doctor.keyring import load_or_create
+from doctor.orders import BroadcastOrder, InviteOrder, MessageOrder
 from doctor.outbox import Accepted, MessageRequest, Outbox
 from doctor.receipts import Acknowledgement
 from doctor.sessions import Session

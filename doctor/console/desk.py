@@ -15,13 +15,14 @@ from litestar.exceptions import NotFoundException
 from litestar.params import SkipValidation
 from litestar.response import Response
 
-from doctor.answers import Origin, PatientAnswer
+from doctor.answers import PatientAnswer
 from doctor.commands import Commands
 from doctor.console.forms import Form
 from doctor.console.logins import Login, Logins, Visitors
 from doctor.console.rendering import render
 from doctor.console.throttle import Throttle
 from doctor.house import House
+from doctor.idempotency import Origin
 from shared.net.stream import clock
 
 HtmlRequest: TypeAlias = Request[Login, None, State]

@@ -15,9 +15,10 @@ import msgspec
 import uvloop
 
 from doctor import collector
-from doctor.answers import BroadcastOrder, InviteOrder, Origin
 from doctor.gateway import Gateway, open_gateway
 from doctor.groups import EVERYONE
+from doctor.idempotency import Origin
+from doctor.orders import BroadcastOrder, InviteOrder
 from doctor.settings import DoctorSettings
 from shared import logs
 from shared.config import load

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from doctor.answers import DepartureAnswer, MessageAnswer, MessageOrder
+from doctor.answers import DepartureAnswer, MessageAnswer
+from doctor.orders import MessageOrder
 from lab.evil.callers import device, now
 from lab.evil.misbehaviour import Accepted, Liar
 from lab.evil.peer import wire

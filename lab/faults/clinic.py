@@ -17,7 +17,8 @@ from typing import TypeVar
 
 import msgspec
 
-from doctor.answers import BroadcastAnswer, BroadcastOrder, InvitationAnswer, InviteOrder
+from doctor.answers import BroadcastAnswer, InvitationAnswer
+from doctor.orders import BroadcastOrder, InviteOrder
 from lab.faults.orders import NotAnswered, Orders, Refused, new_key
 from lab.faults.proxy import Proxy
 from lab.faults.watch import Watch

@@ -14,14 +14,8 @@ from functools import partial
 
 import msgspec
 
-from doctor.answers import (
-    DepartureAnswer,
-    GroupAnswer,
-    GroupOrder,
-    HealthAnswer,
-    InvitationAnswer,
-    InviteOrder,
-)
+from doctor.answers import DepartureAnswer, GroupAnswer, HealthAnswer, InvitationAnswer
+from doctor.orders import GroupOrder, InviteOrder
 from lab.faults import orders
 from lab.faults.sick_disks import Report
 from lab.faults.ward import Ward

@@ -79,7 +79,7 @@ DOCTOR = (
     Failpoint("accept.stored", "doctor.outbox:Outbox._store", AFTER, _M, most=20),
     Failpoint("accept.audited", _ACCEPT, AFTER, _M, most=20),
     Failpoint(
-        "accept.answer-stored", "doctor.answers:OnceOnly.carry_out", AFTER, _M, behind=_ACCEPT, most=20
+        "accept.answer-stored", "doctor.idempotency:OnceOnly.carry_out", AFTER, _M, behind=_ACCEPT, most=20
     ),
     Failpoint("accept.committing", COMMITTING, BEFORE, _M, behind=_ACCEPT, most=5, linger=LINGER),
     Failpoint("accept.committed", COMMIT, AFTER, _M, behind=_ACCEPT, most=20),

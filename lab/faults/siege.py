@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from doctor.answers import InvitationAnswer, InviteOrder
+from doctor.answers import InvitationAnswer
+from doctor.orders import InviteOrder
 from lab.faults.callers import Caller
 from lab.faults.clinic import DOCTOR
 from lab.faults.row import Trial

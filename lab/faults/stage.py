@@ -14,17 +14,8 @@ from types import TracebackType
 
 import msgspec
 
-from doctor.answers import (
-    BroadcastAnswer,
-    BroadcastOrder,
-    DepartureAnswer,
-    GroupAnswer,
-    GroupOrder,
-    MemberAnswer,
-    MemberOrder,
-    MessageAnswer,
-    MessageOrder,
-)
+from doctor.answers import BroadcastAnswer, DepartureAnswer, GroupAnswer, MemberAnswer, MessageAnswer
+from doctor.orders import BroadcastOrder, GroupOrder, MemberOrder, MessageOrder
 from lab.faults.bed import Bed
 from lab.faults.canaries import files_below
 from lab.faults.clinic import PATIENCE, Clinic

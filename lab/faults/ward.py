@@ -18,7 +18,8 @@ from types import TracebackType
 
 import msgspec
 
-from doctor.answers import GroupAnswer, GroupOrder, MessageAnswer, MessageOrder
+from doctor.answers import GroupAnswer, MessageAnswer
+from doctor.orders import GroupOrder, MessageOrder
 from lab.faults import canaries
 from lab.faults.capture import Discarded
 from lab.faults.clinic import DOCTOR, Clinic

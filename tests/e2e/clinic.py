@@ -14,8 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from doctor.answers import ConsoleAnswer, InvitationAnswer, InviteOrder
+from doctor.answers import ConsoleAnswer, InvitationAnswer
 from doctor.client import Client
+from doctor.orders import InviteOrder
 from lab.processes import Program, doctor_program, patient_program
 from shared.crypto.suites import DEFAULT_SUITE
 from shared.storage.keyfile import write_private

@@ -8,9 +8,10 @@ from litestar import get, post
 from litestar.params import FromPath
 from litestar.response import Response
 
-from doctor.answers import AcknowledgeOrder, AlertAnswer
+from doctor.answers import AlertAnswer
 from doctor.console.desk import Filled, HtmlRequest, View, Viewed, see
 from doctor.console.forms import Form
+from doctor.orders import AcknowledgeOrder
 from shared.errors import UserError
 
 FIRST = 5  # of all patients, on the first page

@@ -8,10 +8,10 @@ from litestar import get, post
 from litestar.response import Response
 
 from doctor import groups
-from doctor.answers import InviteOrder
 from doctor.console.desk import Filled, View, Viewed
 from doctor.console.forms import Form
 from doctor.console.rendering import qr
+from doctor.orders import InviteOrder
 from shared.errors import UserError
 
 GROUPS = 62  # with `everyone`, as many as an invitation holds

@@ -11,10 +11,11 @@ from litestar.params import FromPath
 from litestar.response import Response
 
 from doctor import groups, streams
-from doctor.answers import BroadcastOrder, MessageOrder, ReceiptAnswer
+from doctor.answers import ReceiptAnswer
 from doctor.console.desk import Filled, HtmlRequest, NavEntry, View, Viewed, see
 from doctor.console.forms import Form
 from doctor.console.states import DELIVERY_STATES
+from doctor.orders import BroadcastOrder, MessageOrder
 from doctor.overview import MessageRow, Readers
 from shared.errors import UserError
 from shared.wire.messages import BODY_LIMIT, Stream

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from doctor import answers, audit, facts, groups, operators, outbox, receipts, roster, streams, thresholds
+from doctor import audit, facts, groups, idempotency, operators, outbox, receipts, roster, streams, thresholds
 from doctor.alerts import Alerts
-from doctor.answers import GroupAnswer, OnceOnly, Origin
+from doctor.answers import GroupAnswer
 from doctor.database import MIGRATIONS
 from doctor.facts import Confirmed, Owner, Restored, Schema
+from doctor.idempotency import OnceOnly, Origin
 from doctor.outbox import MessageRequest, Outbox
 from doctor.reports import Reports
 from doctor.roster import Roster
@@ -158,7 +159,7 @@ def _readers(db: sqlite3.Connection, cast: Cast, sealer: Sealer, messages: Outbo
         lambda: operators.read_account(db, sealer, "admin"),
         lambda: Alerts(sealer).find_all(db, PATIENT, False, 10),
         lambda: thresholds.load(db, PATIENT),
-        lambda: answers.forget_older(db, NOW.wall - DAY),
+        lambda: idempotency.forget_older(db, NOW.wall - DAY),
         lambda: audit.verify(db, nowhere, key.public, key.algorithm),
     )
 

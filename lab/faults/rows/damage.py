@@ -20,7 +20,8 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from doctor.answers import DepartureAnswer, GroupAnswer, GroupOrder, MemberAnswer, MemberOrder
+from doctor.answers import DepartureAnswer, GroupAnswer, MemberAnswer
+from doctor.orders import GroupOrder, MemberOrder
 from lab.faults.row import Row, Scale, Tally, Trial
 from lab.faults.views import View, look_at_device, look_at_doctor
 from lab.faults.ward import EVERYONE, Ward

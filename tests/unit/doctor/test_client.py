@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from doctor.answers import BroadcastAnswer, BroadcastOrder, GroupAnswer, MemberAnswer
+from doctor.answers import BroadcastAnswer, GroupAnswer, MemberAnswer
 from doctor.client import Client, DoctorUnreachable
+from doctor.orders import BroadcastOrder
 from doctor.settings import SOCKET_NAME, TOKEN_NAME, api_directory
 from shared.errors import UserError
 from shared.storage.keyfile import private_directory, write_private

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from doctor import departures, inviting
-from doctor.answers import InviteOrder, Origin
 from doctor.audit import Action
+from doctor.idempotency import Origin
 from doctor.journal import JOURNAL_FILE
+from doctor.orders import InviteOrder
 from doctor.sessions import Group
 from shared.errors import UserError
 from shared.net.stream import clock

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from doctor import catching_up, streams
-from doctor.answers import MessageOrder, Origin
 from doctor.audit import Action
 from doctor.catching_up import RECEIPT_PATIENCE
+from doctor.idempotency import Origin
+from doctor.orders import MessageOrder
 from shared.errors import UserError
 from shared.protocol.events import Failed, MessageReceived, Repeated
 from shared.wire.messages import Position, ResendRequest, TargetKind

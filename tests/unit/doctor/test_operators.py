@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from doctor.answers import Origin
 from doctor.audit import Action
 from doctor.console.passwords import Hasher
+from doctor.idempotency import Origin
 from doctor.operators import ConsolePlace
 from doctor.settings import console_directory
 from shared.errors import StorageError, UserError

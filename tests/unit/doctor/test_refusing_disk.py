@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from doctor import heads, keyring, witness
-from doctor.answers import BroadcastAnswer, BroadcastOrder, InviteOrder, MessageOrder, Origin
+from doctor.answers import BroadcastAnswer
 from doctor.audit import Action
 from doctor.heads import HEADS_FILE
+from doctor.idempotency import Origin
+from doctor.orders import BroadcastOrder, InviteOrder, MessageOrder
 from shared.crypto.suites import SUITES
 from shared.errors import StorageError
 from shared.net.stream import clock

@@ -11,10 +11,11 @@ import msgspec
 import pytest
 
 from doctor import answers, groups, heads, restoration
-from doctor.answers import BroadcastOrder, GroupOrder, InviteOrder, MessageOrder, Origin
 from doctor.audit import Action
 from doctor.heads import HEADS_FILE
+from doctor.idempotency import Origin
 from doctor.journal import JOURNAL_FILE
+from doctor.orders import BroadcastOrder, GroupOrder, InviteOrder, MessageOrder
 from doctor.restoration import Unconfirmed
 from shared.errors import StorageError, UserError
 from shared.wire.opcodes import AlertCode

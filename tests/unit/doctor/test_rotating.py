@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from doctor import keyring, rotations
-from doctor.answers import Origin
 from doctor.audit import Action
+from doctor.idempotency import Origin
 from doctor.journal import JOURNAL_FILE, Journal
 from doctor.keyring import load
 from doctor.stores import DATABASE_FILE, open_stores

@@ -11,8 +11,10 @@ import pytest
 
 from doctor import alerts as alert_rows
 from doctor.alerts import Alerts
-from doctor.answers import AcknowledgeOrder, AlertAnswer, Origin
+from doctor.answers import AlertAnswer
 from doctor.audit import Action
+from doctor.idempotency import Origin
+from doctor.orders import AcknowledgeOrder
 from doctor.retention import Retention
 from doctor.thresholds import Bounds, Thresholds, ThresholdsOrder
 from shared.errors import StorageError, UserError

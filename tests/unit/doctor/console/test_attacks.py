@@ -14,12 +14,12 @@ from urllib.parse import quote
 import pytest
 
 from doctor import answering
-from doctor.answers import Origin
 from doctor.audit import Action
 from doctor.console.connection import ConsoleConnection
 from doctor.console.pages.entrance import safe_target
 from doctor.console.server import ConsoleServer
 from doctor.console.throttle import FREE
+from doctor.idempotency import Origin
 from shared.protocol.events import Direction, Failed, Traced
 from shared.wire.checks import Check
 from shared.wire.messages import Report, ReportKind

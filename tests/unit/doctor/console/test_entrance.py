@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from doctor.answers import Origin
 from doctor.audit import Action
 from doctor.console import logins, passwords
 from doctor.console.logins import IDLE, LONGEST, Login, Logins
 from doctor.console.pages.entrance import safe_target
 from doctor.console.throttle import FREE
+from doctor.idempotency import Origin
 from shared.errors import UserError
 from tests.console_bench import Clock, Desk, Fields, console, text_of
 from tests.doctor_bench import on_a_loop

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from doctor.answers import BroadcastOrder, Origin
 from doctor.console.desk import View
 from doctor.console.logins import IDLE, Login
 from doctor.console.pages import live
 from doctor.feed import Topic
+from doctor.idempotency import Origin
+from doctor.orders import BroadcastOrder
 from shared.wire.messages import Report, ReportKind
 from tests.console_bench import Desk, console, text_of
 from tests.doctor_bench import ME, on_a_loop

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
-from doctor.answers import BroadcastOrder, MessageOrder
 from doctor.console.pages import messages, patients
+from doctor.orders import BroadcastOrder, MessageOrder
 from shared.protocol import invitations
 from tests.console_bench import Fields, console, text_of
 from tests.doctor_bench import LOG, ME, Device, on_a_loop

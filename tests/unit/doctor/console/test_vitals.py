@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from doctor.answers import AcknowledgeOrder
 from doctor.audit import Action
 from doctor.console import charts
 from doctor.console.charts import COLUMNS, draw, path_of, scale, thinned
 from doctor.console.measures import brief
 from doctor.console.pages import alerts, vitals
+from doctor.orders import AcknowledgeOrder
 from doctor.thresholds import Bounds, Thresholds, ThresholdsOrder
 from doctor.watching import Reading
 from shared.net.stream import clock

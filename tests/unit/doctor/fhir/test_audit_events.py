@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from doctor.answers import Origin
 from doctor.audit import Action, append
 from doctor.fhir import audit_events
 from doctor.fhir.searches import parse
+from doctor.idempotency import Origin
 from tests.doctor_bench import ME, on_a_loop
 from tests.fhir_bench import serving
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from doctor.answers import BroadcastOrder, MessageOrder
+from doctor.orders import BroadcastOrder, MessageOrder
 from shared import replies
 from shared.message_ids import parse_message_id
 from shared.wire.messages import ReportKind

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from doctor import door
-from doctor.answers import InviteOrder
+from doctor.orders import InviteOrder
 from lab.faults.callers import Caller
 from lab.faults.forgers import Forger
 from lab.faults.rows import slowloris

@@ -6,7 +6,8 @@ import sqlite3
 
 import pytest
 
-from doctor.answers import GroupAnswer, OnceOnly, Origin, forget_older
+from doctor.answers import GroupAnswer
+from doctor.idempotency import OnceOnly, Origin, forget_older
 from shared.errors import StorageError, UserError
 from shared.storage.sealed import Sealer
 from tests.crypto_tools import entropy
