@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -40,7 +41,10 @@ class Client:
         self._socket = directory / SOCKET_NAME
         token = self._read_token(directory / TOKEN_NAME)
         self._http = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(self._socket)),
+            # Nothing in it is TLS. Without a context, which trusts nobody, httpx would first read every authority of the machine.
+            transport=httpx.HTTPTransport(
+                uds=str(self._socket), verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            ),
             base_url="http://doctor",
             headers={"Authorization": f"Bearer {token}"},
             timeout=TIMEOUT,

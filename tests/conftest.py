@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 
 import pytest
+import typer.main
+
+# A process runs its program once. Tests run theirs some hundreds of times, and Typer would build all commands for each.
+typer.main.get_command = functools.cache(typer.main.get_command)
 
 
 @pytest.hookimpl(tryfirst=True)
