@@ -344,7 +344,8 @@ def create_app(gateway: Gateway, token: str) -> Litestar:
     """The ASGI application."""
     metrics = Metrics(gateway)
 
-    def require_token(
+    # Asynchronous, or Litestar would run it on another thread, for each request.
+    async def require_token(
         connection: ASGIConnection[object, object, object, State], handler: BaseRouteHandler
     ) -> None:
         if handler.opt.get("open"):

@@ -222,5 +222,5 @@ def verify_file(
     path: Path, directory: Path, public_key: bytes, algorithm: int, former: Sequence[FormerKey] = ()
 ) -> Verdict:
     """`verify` on a connection of its own, for a thread of its own."""
-    with contextlib.closing(open_reader(path)) as db:
+    with contextlib.closing(open_reader(path, once=True)) as db:
         return verify(db, directory, public_key, algorithm, former)

@@ -55,7 +55,7 @@ def queue_lag(path: Path, now: int) -> Lag:
     Raises:
         StorageError: it cannot be opened.
     """
-    with contextlib.closing(open_reader(path)) as db:
+    with contextlib.closing(open_reader(path, once=True)) as db:
         rows = db.execute(
             "SELECT member.stream, delivered, count(*) FROM memberships AS member JOIN streams USING (stream)"
             " WHERE until IS NULL AND delivered < last GROUP BY member.stream, delivered"

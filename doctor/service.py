@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from doctor import collector
@@ -16,6 +17,9 @@ from doctor.operators import ConsolePlace
 from doctor.settings import DoctorSettings
 from shared.logs import get_logger
 
+THREADS = 4
+"""For what blocks: backups, verifications, passwords, scrapes. Each keeps the memory that its largest task took, for good."""
+
 _log = get_logger("console")
 
 
@@ -25,6 +29,8 @@ async def serve(settings: DoctorSettings) -> None:
     Raises:
         UserError, StorageError: it cannot start; says what to do.
     """
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS))
     async with open_gateway(settings) as gateway:
         servers: list[ApiServer] = [create_server(gateway, settings.state_dir)]
         console = create_console(gateway, settings)
@@ -37,7 +43,6 @@ async def serve(settings: DoctorSettings) -> None:
             servers.append(metrics)
         collector.settle()
         stopping = asyncio.Event()
-        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
         serving = [asyncio.create_task(server.serve()) for server in servers]

@@ -105,7 +105,7 @@ _OF_PATIENTS = frozenset(  # what their entries name is a patient; elsewhere the
 
 def read_file(path: Path, search: FhirSearch, doctor_id: str) -> list[AuditEvent]:
     """`read` on a connection of its own, for a thread of its own: a log of years takes a while to look through."""
-    with contextlib.closing(open_reader(path)) as db:
+    with contextlib.closing(open_reader(path, once=True)) as db:
         return list(read(db, search, doctor_id))
 
 

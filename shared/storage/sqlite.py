@@ -20,6 +20,7 @@ from shared.storage.keyfile import require_private_file, sync_directory
 from shared.storage.taking_turns import one_at_a_time
 
 _BUSY_TIMEOUT_S = 5.0
+_ONCE_CACHE_KIB = 128
 # name, value to set, value read back
 _DURABLE = (
     ("journal_mode", "WAL", "wal"),
@@ -70,10 +71,13 @@ def _open_for_writing(path: Path, migrations: Sequence[str]) -> sqlite3.Connecti
     return connection
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
+def open_reader(path: Path, once: bool = False) -> sqlite3.Connection:
     """A connection that reads what is committed, beside the writer, and refuses every write.
 
     The caller closes it, and uses it on the thread that opened it.
+
+    Args:
+        once: it goes through much, once. SQLite would keep 2 MiB of pages that nobody asks for again, and the thread that many.
 
     Raises:
         UserError: the file's mode, owner or kind is refused.
@@ -84,6 +88,8 @@ def open_reader(path: Path) -> sqlite3.Connection:
         connection = _connect(path)
         try:
             connection.execute("PRAGMA query_only=ON")
+            if once:
+                connection.execute(f"PRAGMA cache_size=-{_ONCE_CACHE_KIB}")
             connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # is it a database at all?
         except sqlite3.Error:
             connection.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,26 @@ async def serving(directory: Path, **changes: Any) -> AsyncIterator[Api]:
 
 
 # Who may ask
+
+
+class NoThreads(ThreadPoolExecutor):
+    """For requests that are answered where they have come."""
+
+    def submit(self, *_: Any, **__: Any) -> Any:
+        """Nobody may."""
+        raise AssertionError("a request went to another thread")
+
+
+@on_a_loop
+async def test_a_question_is_answered_where_it_has_come(tmp_path: Path) -> None:
+    """A thread each keeps memory for good, as much as its largest task took: the doctor's would grow by it for hours."""
+    async with serving(tmp_path) as it:
+        threads = NoThreads()
+        asyncio.get_running_loop().set_default_executor(threads)
+        answers = await asyncio.gather(*(it.ask("GET", "/v1/patients") for _ in range(32)))
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
+
+        assert {status for status, _ in answers} == {200}
 
 
 @on_a_loop

@@ -47,6 +47,14 @@ def path_of_a_new_database(tmp_path: Path) -> Path:
 # opening
 
 
+def test_who_reads_everything_once_keeps_few_pages(path: Path) -> None:
+    """A thread of the doctor would keep the megabytes that each verification of the audit log reads."""
+    open_database(path, MIGRATIONS).close()
+    for once, kept in ((True, -128), (False, -2000)):
+        with contextlib.closing(open_reader(path, once)) as reader:
+            assert reader.execute("PRAGMA cache_size").fetchone() == (kept,)
+
+
 def test_the_durable_settings_are_in_force(path: Path) -> None:
     """Read back from the connection, not from what was asked for."""
     with contextlib.closing(open_database(path, MIGRATIONS)) as connection:
