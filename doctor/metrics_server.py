@@ -17,6 +17,7 @@ from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
+from litestar.types import ASGIApp
 
 from doctor import hosts, refusals
 from doctor.answering import PortConnection
@@ -25,6 +26,7 @@ from doctor.api_server import ApiServer
 from doctor.gateway import Gateway
 from doctor.listening import bind, serving
 from doctor.metrics import Metrics
+from doctor.request_heads import ShortHeads
 from doctor.settings import LOOPBACK, DoctorSettings
 from doctor.wildcards import is_everywhere
 from shared.errors import UserError
@@ -86,7 +88,7 @@ def require_off_the_devices_network(settings: DoctorSettings) -> None:
         )
 
 
-def _create_app(gateway: Gateway, name: str) -> Litestar:
+def _create_app(gateway: Gateway, name: str) -> ASGIApp:
     metrics = Metrics(gateway)
     names = {name.lower(), socket.gethostname().lower()}
 
@@ -98,12 +100,14 @@ def _create_app(gateway: Gateway, name: str) -> Litestar:
                 status_code=421,
             )
 
-    return Litestar(
-        route_handlers=[show_metrics],
-        before_request=require_our_name,
-        dependencies={"metrics": Provide(lambda: metrics, sync_to_thread=False)},
-        exception_handlers=refusals.HANDLERS,
-        openapi_config=None,
-        debug=False,
-        logging_config=None,
+    return ShortHeads(
+        Litestar(
+            route_handlers=[show_metrics],
+            before_request=require_our_name,
+            dependencies={"metrics": Provide(lambda: metrics, sync_to_thread=False)},
+            exception_handlers=refusals.HANDLERS,
+            openapi_config=None,
+            debug=False,
+            logging_config=None,
+        )
     )

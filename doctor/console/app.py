@@ -41,6 +41,7 @@ from doctor.console.pages import (
     vitals,
 )
 from doctor.console.rendering import render
+from doctor.request_heads import ShortHeads
 from doctor.restoration import Unconfirmed
 from shared.errors import StorageError, TelemedError, UserError
 from shared.logs import get_logger
@@ -107,7 +108,7 @@ def create_app(console: Console, names: tuple[str, ...] = ()) -> ASGIApp:
         debug=False,
         logging_config=None,
     )
-    return Gate(app, names, console.secure)
+    return Gate(ShortHeads(app), names, console.secure)
 
 
 def find_login(console: Console, connection: _Connection, by_person: bool) -> Login | None:

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from doctor import hosts
+from doctor import hosts, request_heads
 
 POLICY = "; ".join(
     (
@@ -70,7 +70,7 @@ class Gate:
         if refusal is None:
             await self._app(scope, receive, send_guarded)
         else:
-            await _answer(send_guarded, *refusal)
+            await request_heads.answer(send_guarded, *refusal)
 
     def _refusal(self, scope: HTTPScope) -> tuple[int, str] | None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
@@ -89,10 +89,3 @@ class Gate:
         if not same_origin or site not in (None, "same-origin"):
             return 403, "This was sent by another site, or by no browser: nothing was done."
         return None
-
-
-async def _answer(send: Send, status: int, text: str) -> None:
-    body = text.encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -177,6 +177,7 @@ async def test_prometheus_reads_them_on_a_port_of_their_own(tmp_path: Path) -> N
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
     ):
         answer, other = await client.get("/metrics"), await client.get("/v1/patients")
+        long = await client.get("/" + "a" * 2000)
         asked = {
             host: (await client.get("/metrics", headers={"Host": host})).status_code
             for host in (
@@ -192,7 +193,7 @@ async def test_prometheus_reads_them_on_a_port_of_their_own(tmp_path: Path) -> N
         }
 
     assert "telemed_ready 1.0" in answer.text
-    assert other.status_code == 404
+    assert (other.status_code, long.status_code) == (404, 414)
     assert list(asked.values()) == [200] * 4 + [421] * 4, asked
 
 

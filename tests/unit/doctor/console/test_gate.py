@@ -30,7 +30,7 @@ NAMES = {
 def routes(desk: Desk) -> list[tuple[str, str, bool]]:
     """Method, path and whether strangers may ask, of every page."""
     inner: Any = desk.app
-    litestar: Litestar = inner._app
+    litestar: Litestar = inner._app.app
     return [
         (
             method,
@@ -120,6 +120,31 @@ async def test_a_form_from_elsewhere_is_refused_before_it_is_read(tmp_path: Path
                 "/groups", data={"csrf": token, "name": f"ward-{len(headers)}"}, headers=headers
             )
             assert answer.status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("address", "cookie", "status"), [(2000, 1, 414), (60_000, 1, 414), (1, 9000, 431), (900, 4000, 303)]
+)
+def test_what_has_a_long_head_is_refused_and_not_kept(
+    tmp_path: Path, address: int, cookie: int, status: int
+) -> None:
+    """The latest thousand addresses and cookies are: a stranger could fill the memory with long ones."""
+
+    async def scenario() -> None:
+        async with console(tmp_path) as desk:
+            inner: Any = desk.app
+            kept = inner._app.app.asgi_router.handle_routing.cache_info
+            browser, before = desk.stranger(), kept().currsize
+
+            answer = await browser.http.get(
+                f"/patients/{'a' * address}", headers={"Cookie": f"x={'b' * cookie}"}
+            )
+
+            assert answer.status_code == status
+            assert answer.headers["content-security-policy"] == HEADERS["content-security-policy"]
+            assert (kept().currsize > before) == (status == 303)
+
+    on_a_loop(scenario)()
 
 
 @pytest.mark.parametrize(
