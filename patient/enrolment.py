@@ -217,7 +217,15 @@ def _renewed(identity: DeviceIdentity, path: Path | None) -> DeviceIdentity:
         return identity
     if invitation.invitation_id == identity.enrolment.invitation_id:
         return identity
-    return identity.invited_by(invitation)
+    renewed = identity.invited_by(invitation)
+    if renewed.doctor.keys != identity.doctor.keys:
+        # No rotation vouches for them but the file alone: whoever looks for a wrong pin has to find when it came.
+        names = " ".join(renewed.doctor.fingerprints())
+        doctor_id = renewed.doctor.doctor_id
+        _log.warning(
+            "doctor's keys taken from the invitation", doctor=doctor_id, path=str(path), fingerprint=names
+        )
+    return renewed
 
 
 async def _wait_for_invitation(

@@ -31,6 +31,7 @@ from shared.wire.messages import Name
 
 STORAGE_KEY_SIZE = 32
 CHECKSUM_DIGITS = 16
+UNKNOWN_TIME = 2**63 - 1  # of a rotation; above the time of every message
 
 
 class PinnedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,7 +42,10 @@ class PinnedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OutdatedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The P-256 key that was pinned before a rotation, and when that began, in milliseconds since the Unix epoch."""
+    """A P-256 key that was pinned before, and when its successor began, in milliseconds since the Unix epoch.
+
+    UNKNOWN_TIME: an invitation has replaced it, which does not say; a rotation does.
+    """
 
     public: bytes
     until: int
@@ -50,7 +54,7 @@ class OutdatedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PinnedDoctor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The one doctor that this device believes, and where it may be found.
 
-    `sequence`: of the rotation that brought these keys, 0: the invitation did. `former`: for messages from before a rotation.
+    `sequence`: of the rotation that brought these keys, 0: the invitation did. `former`: for messages from before these keys.
     """
 
     doctor_id: Name
@@ -86,6 +90,22 @@ class PinnedDoctor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
             sequence=successors.sequence,
             former=(*self.former, outdated),
         )
+
+    def invited_again(self, invited: PinnedDoctor) -> PinnedDoctor:
+        """What to pin of the doctor whom another invitation names.
+
+        The device may have been admitted without knowing it: what the same doctor has signed with the pinned key stays readable. And
+        no invitation brings a key back that the doctor has rotated away: it is older than what is pinned.
+        """
+        if invited.doctor_id != self.doctor_id:
+            return invited
+        ours, theirs = self.key(Algorithm.ECDSA_P256), invited.key(Algorithm.ECDSA_P256)
+        if theirs == ours:
+            return msgspec.structs.replace(invited, sequence=self.sequence, former=self.former)
+        if any(each.public == theirs and each.until != UNKNOWN_TIME for each in self.former):
+            return self
+        others = (each for each in self.former if each.public != theirs)
+        return msgspec.structs.replace(invited, former=(*others, OutdatedKey(ours, UNKNOWN_TIME)))
 
     def fingerprints(self) -> tuple[str, ...]:
         """The fingerprints of all keys, for a person to compare."""
@@ -168,7 +188,7 @@ class DeviceIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         return msgspec.structs.replace(self, enrolment=None)
 
     def invited_by(self, invitation: Invitation) -> DeviceIdentity:
-        """The same key with another invitation, for a device that no doctor has admitted yet.
+        """The same key with another invitation, for a device that does not know of its admission.
 
         Raises:
             UserError: the invitation is for another id, or its doctor has no key for this device's.
@@ -176,7 +196,7 @@ class DeviceIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         return msgspec.structs.replace(
             self,
             patient_id=admitted_id(invitation, self.signing_key, self.patient_id),
-            doctor=pinned_doctor(invitation, self.algorithm),
+            doctor=self.doctor.invited_again(pinned_doctor(invitation, self.algorithm)),
             enrolment=PendingEnrolment(invitation.invitation_id, invitation.secret),
         )
 

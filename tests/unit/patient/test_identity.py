@@ -9,11 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from patient.identity import DeviceHome, DeviceIdentity, create
+from patient.identity import UNKNOWN_TIME, DeviceHome, DeviceIdentity, OutdatedKey, create
 from shared.crypto.signatures import SIGNERS, Algorithm, fingerprint
 from shared.crypto.suites import DEFAULT_SUITE, SUITES, SuiteId
 from shared.errors import StorageError, UserError
 from shared.protocol.invitations import DoctorKey, Invitation
+from shared.protocol.rotation import Successors
 
 ECDSA, SCHNORR = Algorithm.ECDSA_P256, Algorithm.SCHNORR_FFDHE3072
 KEYS = {algorithm: SIGNERS[algorithm].generate(os.urandom) for algorithm in SIGNERS}
@@ -217,6 +218,64 @@ def test_a_new_invitation_keeps_the_key() -> None:
     assert (renewed.patient_id, renewed.private_key) == (identity.patient_id, identity.private_key)
     assert renewed.enrolment is not None
     assert renewed.enrolment.invitation_id == second.invitation_id
+
+
+def rotated(before: DeviceIdentity, sequence: int = 1) -> DeviceIdentity:
+    """The same device after its doctor has proved new keys."""
+    new = {each.algorithm: SIGNERS[each.algorithm].generate(os.urandom).public for each in before.doctor.keys}
+    return before.rotated(Successors(sequence, 1_700_000_000_000, new))
+
+
+def test_an_invitation_with_new_keys_of_the_same_doctor_keeps_the_pinned_one_as_a_former_one() -> None:
+    """The doctor may have admitted this device, and owe it messages that the pinned key has signed; when is not told."""
+    identity = create(invitation(None), DEFAULT_SUITE, None, os.urandom)
+    new = SIGNERS[ECDSA].generate(os.urandom).public
+    second = msgspec.structs.replace(invitation(None), doctor_keys=[DoctorKey(ECDSA, new)])
+
+    renewed = identity.invited_by(second).doctor
+
+    assert (renewed.key(ECDSA), renewed.sequence) == (new, 0)
+    assert renewed.former == (OutdatedKey(KEYS[ECDSA].public, UNKNOWN_TIME),)
+
+
+def test_an_invitation_with_the_pinned_keys_keeps_what_was_learnt() -> None:
+    """The doctor has made a new invitation since the rotation, and no new keys."""
+    identity = rotated(create(invitation(None), DEFAULT_SUITE, None, os.urandom))
+    present = [DoctorKey(ECDSA, identity.doctor.key(ECDSA))]
+    second = msgspec.structs.replace(invitation(None), doctor_keys=present, addresses=["h:2"])
+
+    renewed = identity.invited_by(second).doctor
+
+    assert renewed == msgspec.structs.replace(identity.doctor, addresses=("h:2",))
+
+
+def test_no_invitation_brings_a_key_back_that_was_rotated_away() -> None:
+    """It is older than what the doctor has proved, whoever shows it."""
+    identity = rotated(create(invitation(None), DEFAULT_SUITE, None, os.urandom))
+
+    assert identity.invited_by(invitation(None)).doctor == identity.doctor
+
+
+def test_an_invitation_brings_a_key_back_that_only_an_invitation_has_replaced() -> None:
+    """Should somebody put a wrong file in its place, the right one mends it."""
+    identity = create(invitation(None), DEFAULT_SUITE, None, os.urandom)
+    wrong = SIGNERS[ECDSA].generate(os.urandom).public
+    second = msgspec.structs.replace(invitation(None), doctor_keys=[DoctorKey(ECDSA, wrong)])
+
+    mended = identity.invited_by(second).invited_by(invitation(None)).doctor
+
+    assert mended.key(ECDSA) == KEYS[ECDSA].public
+    assert [each.public for each in mended.former] == [wrong]
+
+
+def test_an_invitation_of_another_doctor_begins_anew() -> None:
+    """What the first one has signed is nothing to the second."""
+    identity = rotated(create(invitation(None), DEFAULT_SUITE, None, os.urandom))
+    second = msgspec.structs.replace(invitation(None), doctor_id="another")
+
+    renewed = identity.invited_by(second).doctor
+
+    assert (renewed.doctor_id, renewed.sequence, renewed.former) == ("another", 0, ())
 
 
 def test_a_new_invitation_for_another_id_is_refused() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from patient.device import Device
+from patient.enrolment import identity_for
 from patient.identity import DeviceHome, DeviceIdentity
 from patient.link import Link
 from patient.notices import Established, KeysRotated, Message
@@ -14,6 +17,8 @@ from patient.verdicts import Reason, Verdict
 from shared.crypto.signatures import Algorithm
 from shared.errors import StorageError
 from shared.protocol.cookies import CookieJar
+from shared.protocol.invitations import to_text
+from shared.storage.keyfile import write_private
 from tests.patient_bench import Bench, session
 from tests.small_doctor import SmallDoctor, replace_practice
 
@@ -150,6 +155,31 @@ async def test_a_newcomer_with_an_older_invitation_pins_the_new_keys_first(bench
         async with bench.in_session(doctor) as alice:
             assert alice.identity.enrolment is None
             assert alice.identity.doctor.sequence == 1
+
+
+async def test_a_device_that_did_not_note_its_admission_reads_what_the_former_key_signed(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Killed in between, it finds the invitation that followed the rotation in the fleet's file, and is owed older messages."""
+    file = tmp_path / "fleet"
+    settings = msgspec.structs.replace(bench.settings, invitation_file=str(file))
+    async with SmallDoctor() as doctor:
+        bench.make(doctor)
+        pending = bench.home.load()
+        async with bench.in_session(doctor):
+            pass
+        bench.home.save(pending)
+        before = doctor.sign(b"before")
+        doctor.rotate()
+        write_private(file, to_text(doctor.invite()).encode())
+        identity = await identity_for(bench.home, None, settings, bench.heard, bench.conditions)
+        async with bench.in_session(doctor):
+            doctor.last.direct(before)
+            doctor.last.direct(doctor.sign(b"after"))
+            await bench.heard.until(lambda: len(bench.heard.of(Message)) == 2)
+
+    assert [message.body for message in bench.heard.of(Message)] == ["before", "after"]
+    assert [key.public for key in identity.doctor.former] == [pending.doctor.key(ECDSA)]
 
 
 async def test_a_busy_doctor_asks_for_a_cookie_before_either_connection(bench: Bench) -> None:
