@@ -269,6 +269,7 @@ def _assemble(settings: DoctorSettings, stores: Stores) -> Gateway:
         receipts,
         ledger,
         writer,
+        reader,
         door,
         reports,
         allowance,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -43,6 +44,7 @@ class House:
     receipts: Receipts
     ledger: Ledger
     writer: Writer
+    reader: sqlite3.Connection
     door: DoorKeeper
     reports: Reports
     allowance: Allowance  # for reports

@@ -7,8 +7,10 @@ sends is about this patient alone.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Sequence
 
+from doctor import receipts
 from doctor.feed import Topic
 from doctor.healing import Healing
 from doctor.house import House
@@ -76,14 +78,20 @@ class Intake:
         self._house.fanout.begin_delivery(self.session, reported)
 
     def _take_receipt(self, positions: Sequence[Position]) -> bool:
-        """Note what is acknowledged, all of it or nothing; False where the connection had to be ended."""
+        """Note what is acknowledged, nothing if V-090 fails; False where the connection had to be ended."""
         places = [(self.session.attachments.get(position.stream), position) for position in positions]
         for attachment, position in places:
             if not self._was_issued(attachment, position):
                 return False
-        for attachment, position in places:
-            if attachment is not None:
-                self._acknowledge(attachment, position)
+        try:
+            for attachment, position in places:
+                if attachment is not None:
+                    self._acknowledge(attachment, position)
+        except sqlite3.Error as error:
+            # Unjudged it must not count: the device's next session tells it once more.
+            _log.error("receipt not judged", cause=str(error), **self.session.who)
+            self._stream.abort()
+            return False
         return True
 
     def _was_issued(self, attachment: Attachment | None, position: Position) -> bool:
@@ -102,7 +110,8 @@ class Intake:
         if position.expired:
             # What was acknowledged before stays what it was: only the numbers of this receipt can have expired in it.
             new = range(attachment.delivered + 1, position.last + 1)
-            expired = tuple(number for number in position.expired if number in new)
+            claimed = [number for number in position.expired if number in new]
+            expired = receipts.known(self._house.reader, attachment.stream, claimed)
         attachment.note_delivered(position.last, clock().elapsed)
         self._house.receipts.record(
             Acknowledgement(attachment.stream, self.session.patient_id, position.last, expired)

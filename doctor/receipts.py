@@ -119,6 +119,18 @@ def _merged(earlier: Acknowledgement, later: Acknowledgement) -> Acknowledgement
     return Acknowledgement(later.stream, later.patient_id, last, expired)
 
 
+def known(db: sqlite3.Connection, stream: Stream, claimed: Iterable[int]) -> tuple[int, ...]:
+    """Those of the numbers that are messages of the stream, each once and in order.
+
+    What waits for the disk is bounded by that: a patient can name a thousand numbers in each receipt that are no message's.
+    """
+    rows = db.execute(
+        "SELECT number FROM messages WHERE stream = ? AND number IN (SELECT value FROM json_each(?)) ORDER BY number",
+        (str(stream), msgspec.json.encode(list(claimed)).decode()),
+    )
+    return tuple(number for (number,) in rows)
+
+
 def commit(db: sqlite3.Connection, batch: Iterable[Acknowledgement], now: int) -> None:
     """Store acknowledgements, inside the caller's transaction, with one audit entry for all that say something new.
 

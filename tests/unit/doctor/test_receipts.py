@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -296,3 +297,53 @@ async def test_a_disk_that_refuses_loses_no_acknowledgement(tmp_path: Path) -> N
         assert batches == [[Acknowledgement(EVERYONE, "anna", third.number, (second.number,))]]
         assert doctor.states(second.id) == {"anna": "expired"}
         assert doctor.states(third.id) == {"anna": "delivered"}
+
+
+@on_a_loop
+async def test_numbers_that_are_no_messages_do_not_wait_for_the_disk(tmp_path: Path) -> None:
+    """While it refuses, a member that names a thousand of them in each receipt would fill the memory; a real one is kept."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        anna.acknowledges = False
+        late, last = await doctor.broadcast("late"), await doctor.broadcast("last")
+        await anna.until(lambda it: len(it.bodies()) == 2)
+        assert anna.stream is not None
+        async with doctor.disk_without_room():
+            for number in (late.number, last.number - 1):
+                claimed = [*range(number - 1000, number), late.number, late.number]
+                anna.stream.connection.acknowledge([Position(EVERYONE, number, claimed)])
+            anna.stream.flush()
+            at = doctor.session(anna).attachments[EVERYONE]
+            await BELL.until(lambda: at.delivered == last.number - 1 and LOG.find("receipts not stored"))
+            await BELL.until(lambda: doctor.house.receipts.waiting)
+            (waiting,) = doctor.house.receipts._waiting.values()
+        assert waiting.expired == (late.number,)
+        anna.acknowledge(EVERYONE, last.number)
+        await doctor.delivered(anna, last.number)
+
+        assert doctor.states(late.id) == {"anna": "expired"}
+        assert doctor.states(last.id) == {"anna": "delivered"}
+
+
+@on_a_loop
+async def test_a_receipt_that_cannot_be_judged_ends_the_session_and_counts_for_nothing(
+    tmp_path: Path,
+) -> None:
+    """A disk that gives nothing back: the device comes again, and tells it once more."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        anna.acknowledges = False
+        said = await doctor.broadcast("one")
+        await anna.until(lambda it: it.bodies())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(receipts, "known", _refuse)
+            anna.acknowledge(EVERYONE, said.number, expired=True)
+            await anna.gone()
+        await LOG.until("receipt not judged", patient="anna")
+
+        assert doctor.states(said.id) == {"anna": "queued"}
+        assert anna.alerts == []
+
+
+def _refuse(*_: object) -> tuple[int, ...]:
+    raise sqlite3.OperationalError("disk I/O error")
