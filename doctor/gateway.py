@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from doctor import audit, descriptors, enrolment, idempotency, outbox, slow_readers
+from doctor import audit, descriptors, enrolment, facts, idempotency, outbox, slow_readers
 from doctor.audit import Action
 from doctor.commands import Commands
 from doctor.desk import Office
@@ -28,6 +28,7 @@ from doctor.roster import Roster
 from doctor.settings import DoctorSettings
 from doctor.stores import DATABASE_FILE, Stores, open_stores
 from doctor.visits import Visit
+from doctor.watch import Watch, Watched
 from doctor.witness import Witness
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
@@ -63,6 +64,8 @@ class Gateway:
         self.timekeeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._server: asyncio.Server | None = None
         self.witness = Witness(stores, commands, Path(settings.audit_dir))
+        before = facts.read(stores.reader, stores.sealer, Watched)
+        self._watch = Watch(before, settings.retire_after_days * outbox.DAY, clock())
 
     @property
     def house(self) -> House:
@@ -166,12 +169,14 @@ class Gateway:
             self._submit(lambda db: None, "journal not completed")
 
     def _retire_unseen(self) -> None:
-        days = self._settings.retire_after_days
-        if not days:
-            return
-        limit = clock().wall - days * outbox.DAY
         restored = self._stores.restoration
-        if restored.pending is not None or restored.confirmed_at > limit:
+        if not self._settings.retire_after_days or restored.pending is not None:
+            return
+        now, sealer = clock(), self._stores.sealer
+        if (watched := self._watch.note(now)) is not None:
+            self._submit(lambda db: facts.write(db, sealer, watched), "time of running not noted")
+        limit = self._watch.unseen_before(now)
+        if restored.confirmed_at > limit:
             return  # a restored database does not know who was seen since
         for patient_id in self.commands.fleet_unseen_since(limit):
             retiring = asyncio.ensure_future(self.commands.retire(patient_id, Origin("timer")))

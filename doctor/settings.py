@@ -103,7 +103,7 @@ class DoctorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     # Where Prometheus reads /metrics, in plain HTTP and without a token; never on the devices' network. None: on the API's socket alone.
     metrics_host: Text = "127.0.0.1"
     metrics_port: Annotated[int, Meta(ge=0, le=65535, description="a port from 0 to 65535")] | None = None
-    # A fleet patient not seen for so many days is retired; 0: never.
+    # A fleet patient not seen for so many days, in which the doctor ran, is retired; 0: never.
     retire_after_days: Annotated[
         int, Meta(ge=0, le=36_500, description="whole days from 0 (never) to 36500")
     ] = 0

@@ -24,7 +24,18 @@ from shared.net.stream import clock
 from shared.protocol import invitations
 from shared.protocol.clock import Instant
 from shared.wire.opcodes import DisconnectReason
-from tests.doctor_bench import BELL, EVERYONE, LOG, ME, Device, on_a_loop, running, settings_for, verify_audit
+from tests.doctor_bench import (
+    BELL,
+    EVERYONE,
+    LOG,
+    ME,
+    Device,
+    Doctor,
+    on_a_loop,
+    running,
+    settings_for,
+    verify_audit,
+)
 from tests.protocol_bench import DAY
 
 
@@ -303,6 +314,7 @@ async def test_fleet_patients_that_were_not_seen_are_retired_by_timer(
 ) -> None:
     """Not those that are connected, nor those that were invited by name."""
     hurry(monkeypatch)
+    began = clock().elapsed
     async with running(tmp_path, retire_after_days=3) as doctor:
         fleet = await doctor.invite(None)
         here, gone = Device(fleet), Device(fleet)
@@ -317,11 +329,64 @@ async def test_fleet_patients_that_were_not_seen_are_retired_by_timer(
         await doctor.writer.submit(
             lambda db: db.execute("UPDATE patients SET last_seen = ?", (old,)).rowcount
         )
+        monkeypatch.setattr(gateway_module, "clock", lambda: Instant(clock().wall, began + 4 * DAY))
 
         await LOG.until("patient left the roster", patient=gone.patient_id, reason="retired")
 
         standing = {row.patient: row.state for row in doctor.gateway.commands.patients()}
         assert standing == {here.patient_id: "established", gone.patient_id: "retired", "anna": "away"}
+
+
+async def a_fleet_device_that_is_away(doctor: Doctor) -> Device:
+    """It was there a moment ago."""
+    device = Device(await doctor.invite(None))
+    await doctor.connect(device)
+    await doctor.attached(device)
+    device.cut()
+    await LOG.until("session ended", patient=device.patient_id)
+    await doctor.settled()
+    return device
+
+
+@on_a_loop
+async def test_a_doctor_that_was_off_for_long_retires_nobody(tmp_path: Path) -> None:
+    """It could see nobody; what it owes them stays owed."""
+    async with running(tmp_path, retire_after_days=30) as doctor:
+        await a_fleet_device_that_is_away(doctor)
+        said = await doctor.broadcast("owed", hours=24 * 365)
+        await doctor.writer.submit(
+            lambda db: db.execute("UPDATE patients SET last_seen = last_seen - ?", (31 * DAY,)).rowcount
+        )
+    async with running(tmp_path, retire_after_days=30) as doctor:
+        doctor.gateway._retire_unseen()
+        await doctor.settled()
+
+        assert list(doctor.states(said.id).values()) == ["queued"]
+
+
+@on_a_loop
+async def test_a_clock_that_jumps_ahead_retires_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither at once nor later, once it is right again, also where the doctor has run for long."""
+    began = clock()
+    async with running(tmp_path, retire_after_days=30) as doctor:
+        for day in range(32):
+            at = Instant(began.wall + day * DAY, began.elapsed + day * DAY)
+            monkeypatch.setattr(gateway_module, "clock", lambda at=at: at)
+            doctor.gateway._retire_unseen()
+        await a_fleet_device_that_is_away(doctor)
+        seen = began.wall + 31 * DAY
+        await doctor.writer.submit(
+            lambda db: db.execute("UPDATE patients SET last_seen = ?", (seen,)).rowcount
+        )
+        for days in (31, 0):
+            at = Instant(seen + days * DAY, began.elapsed + 31 * DAY)
+            monkeypatch.setattr(gateway_module, "clock", lambda at=at: at)
+            doctor.gateway._retire_unseen()
+            await doctor.settled()
+
+        assert [row.state for row in doctor.gateway.commands.patients()] == ["away"]
 
 
 @on_a_loop
