@@ -152,11 +152,15 @@ def admit(
 
     Args:
         noted: whether a login that changes nothing on the roster gets an audit entry; one that does always gets it.
-        keys: the doctor's as they are when this runs; while a rotation is open, to see whether the patient confirms it.
+        keys: the doctor's as they are when this runs: whoever proved itself to others has to learn these first.
 
     Raises:
-        AdmissionRefused: revoked meanwhile, or the invitation's last use went to another.
+        AdmissionRefused: revoked meanwhile, the keys were rotated meanwhile, or the invitation's last use went to another.
     """
+    if keys is not None and not keys.signed_as(verified.doctor_key):
+        # Nothing of it may count: who returns to the roster now would lack the new keys, and nobody would know.
+        detail = f"{verified.patient_id}: the doctor's keys were rotated meanwhile"
+        raise AdmissionRefused(Check.PREKEY_HELD, detail)  # V-030
     row = db.execute(
         "SELECT standing, algorithm, public_key FROM patients WHERE patient_id = ?", (verified.patient_id,)
     ).fetchone()
@@ -188,7 +192,8 @@ def admit(
         if noted:
             audit.append(db, now, "gateway", Action.ADMITTED, verified.patient_id, f"from {address}")
     joins = _join(db, names, verified.patient_id) if enrolled or returning else ()
-    completed = rotations.take_word(db, keys, verified.patient_id, verified.doctor_key, now) if keys else None
+    is_open = keys is not None and keys.announced is not None
+    completed = rotations.settle(db, verified.patient_id, now) if is_open else None
     return Admission(
         member=Member(verified.patient_id, verified.algorithm, verified.public_key, Standing.ACTIVE),
         enrolled=enrolled,

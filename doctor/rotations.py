@@ -79,23 +79,11 @@ def unconfirmed(db: sqlite3.Connection) -> list[str]:
     return [row[0] for row in db.execute("SELECT patient_id FROM unconfirmed ORDER BY patient_id")]
 
 
-def take_word(
-    db: sqlite3.Connection, keys: Keyring, patient_id: str, doctor_key: bytes, now: int
-) -> int | None:
-    """A patient has a session under this key of the doctor's, so it has pinned that; what `settle` says.
-
-    One that came back to the roster across the rotation is asked like those who never left it.
-    """
-    if keys.announced is None:
-        return None
-    if keys.signed_as(doctor_key):
-        return settle(db, patient_id, now)
-    db.execute("INSERT OR IGNORE INTO unconfirmed VALUES (?, ?)", (patient_id, keys.sequence))
-    return None
-
-
 def settle(db: sqlite3.Connection, patient_id: str, now: int) -> int | None:
-    """A patient has confirmed, or has left the roster; the sequence of the rotation that is complete with that."""
+    """A patient has a session under the present keys, so it has pinned them, or it has left the roster.
+
+    Returns the sequence of the rotation that is complete with that.
+    """
     row = db.execute(
         "DELETE FROM unconfirmed WHERE patient_id = ? RETURNING sequence", (patient_id,)
     ).fetchone()

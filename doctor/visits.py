@@ -192,7 +192,7 @@ class Visit:
             self._house.keys.all_confirmed(admission.completed)
         if not self._house.keys.signed_as(
             verified.doctor_key
-        ):  # a rotation came in between: it comes back and learns the new key
+        ):  # a rotation came right behind the admission: it comes back and learns the new key
             self.stream.hang_up(DisconnectReason.CLOSING)
         if not self.stream.open or self.stream.connection.ended:
             # The disk took longer than the handshake may; the patient is in, and its next connection is admitted at once.

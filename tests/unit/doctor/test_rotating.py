@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import shutil
 from pathlib import Path
@@ -361,8 +362,10 @@ async def test_the_journal_notes_a_rotation_and_no_restore_voids_it(tmp_path: Pa
 
 
 @on_a_loop
-async def test_who_returns_across_the_rotation_is_asked_like_the_others(tmp_path: Path) -> None:
-    """Retired when it began, so nobody waited for it; but it is on the roster again, and has proved itself to the former key."""
+async def test_who_returns_across_the_rotation_is_told_to_come_again_and_learns_the_keys(
+    tmp_path: Path,
+) -> None:
+    """Retired when it began, so nobody waits for it; what it has proved to the former key puts nobody on the roster."""
     async with running(tmp_path) as doctor:
         (await doctor.device("bob")).cut()
         anna = await doctor.device("anna")
@@ -374,22 +377,50 @@ async def test_who_returns_across_the_rotation_is_asked_like_the_others(tmp_path
             await LOG.until("verified", count=2, patient="anna")
         assert (await order).missing == ["bob"]
         await anna.gone()
+        (told,) = anna.alerts
+        assert told.code is AlertCode.BUSY
+        assert doctor.gateway.commands.rotation().missing == ["bob"]
 
-        assert doctor.gateway.commands.rotation().missing == ["anna", "bob"]
+        await learn(doctor, anna)
+        assert doctor.gateway.commands.rotation().missing == ["bob"]
 
 
 @on_a_loop
-async def test_a_session_that_was_admitted_across_the_rotation_ends(tmp_path: Path) -> None:
-    """Its patient proved itself to the former key while the order was on its way: it confirms nothing, and comes back."""
+async def test_who_returns_across_a_rotation_that_is_complete_is_not_on_the_roster(tmp_path: Path) -> None:
+    """It has missed the rotation: active, it would be a member that nothing reaches, and that nobody is told of."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        await doctor.gateway.commands.retire("anna", ME)
+        await anna.gone()
+        async with doctor.held_writer():
+            order = doctor.loop.create_task(doctor.gateway.commands.rotate_keys(ME))
+            await doctor.connect(anna)
+            await LOG.until("verified", count=2, patient="anna")
+        assert (await order).complete
+        await anna.gone()
+
+        assert [row.state for row in doctor.gateway.commands.patients()] == ["retired"]
+        assert (await doctor.gateway.commands.rotate_keys(ME)).sequence == 2
+
+
+@on_a_loop
+@pytest.mark.parametrize("first", ["the rotation", "the admission"])
+async def test_who_proves_itself_across_the_rotation_has_no_session(tmp_path: Path, first: str) -> None:
+    """Both were on their way, and come in one batch: it has confirmed nothing, and comes back."""
     async with running(tmp_path) as doctor:
         anna = await doctor.device("anna")
         anna.cut()
         await anna.gone()
         await doctor.settled()
         async with doctor.held_writer():
+            if first == "the admission":
+                await doctor.connect(anna)
+                await LOG.until("verified", count=2, patient="anna")
             order = doctor.loop.create_task(doctor.gateway.commands.rotate_keys(ME))
-            await doctor.connect(anna)
-            await LOG.until("verified", count=2, patient="anna")
+            await asyncio.sleep(0)  # it is submitted
+            if first == "the rotation":
+                await doctor.connect(anna)
+                await LOG.until("verified", count=2, patient="anna")
         await order
         await anna.gone()
 
