@@ -153,4 +153,12 @@ CREATE TABLE unconfirmed (                   -- patients that may have pinned no
 ) STRICT;
 """
 
-MIGRATIONS = (FIRST, ROTATIONS)
+SUCCESSORS = """
+CREATE TABLE successors (                    -- fleet invitations that a rotation has made in the place of the one before
+    invitation_id BLOB PRIMARY KEY,
+    former        BLOB NOT NULL,
+    checksum BLOB GENERATED ALWAYS AS (row_checksum(invitation_id, former)) STORED
+) STRICT;
+"""
+
+MIGRATIONS = (FIRST, ROTATIONS, SUCCESSORS)

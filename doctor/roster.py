@@ -139,16 +139,26 @@ def depart(db: sqlite3.Connection, patient_id: str, standing: Standing, now: int
     db.execute("UPDATE patients SET standing = ? WHERE patient_id = ?", (standing.value, patient_id))
     reason = standing.value
     leaves = streams.leave_all(db, patient_id, reason)
-    voided: tuple[bytes, ...] = ()
-    if standing is Standing.REVOKED and row[3] is not None:
-        # The revoked device still knows the secret of the invitation it came by.
-        voided = (row[3],)
-        db.execute("UPDATE invitations SET secret = NULL, uses_left = 0 WHERE invitation_id = ?", voided)
+    voided = _void_line(db, row[3]) if standing is Standing.REVOKED and row[3] is not None else ()
     completed = rotations.settle(db, patient_id, now)
     departure = Departure(_member(patient_id, row[0], row[1], standing.value), leaves, voided, completed)
     action = Action.REVOKED if standing is Standing.REVOKED else Action.RETIRED
     audit.append(db, now, actor, action, patient_id, f"groups {' '.join(departure.groups)}")
     return departure
+
+
+_VOID_LINE = """
+WITH RECURSIVE line (id) AS (
+    VALUES (?) UNION SELECT successors.invitation_id FROM successors JOIN line ON former = line.id
+)
+UPDATE invitations SET secret = NULL, uses_left = 0 WHERE invitation_id IN line RETURNING invitation_id
+"""
+
+
+def _void_line(db: sqlite3.Connection, invitation_id: bytes) -> tuple[bytes, ...]:
+    """Void an invitation and what rotations have made of it: a revoked device knows the secret of the first, and reads the file
+    in which a fleet finds the last."""
+    return tuple(row[0] for row in db.execute(_VOID_LINE, (invitation_id,)).fetchall())
 
 
 def require_known(db: sqlite3.Connection, patient_id: str) -> None:

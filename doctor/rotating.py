@@ -44,7 +44,7 @@ class Rotating(Inviting):
     async def rotate_keys(self, origin: Origin) -> RotationAnswer:
         """Make new keys, void the open invitations, which name the former, and have every device come back to learn the new ones.
 
-        A fleet's invitation gets a successor at once, where replicas find it.
+        A fleet's invitation gets a successor at once, where replicas find it, for as many devices as it was still good for.
 
         Raises:
             UserError: the last rotation is not complete; names who is missing.
@@ -100,7 +100,9 @@ class Rotating(Inviting):
             return None
         lifetime = max(1, former.expires - now) if former.expires else 0
         groups = tuple(former.groups.split())
-        return self._invite(db, InvitationRequest(None, groups, settings.fleet_uses, lifetime), actor)
+        invitation = self._invite(db, InvitationRequest(None, groups, former.uses_left, lifetime), actor)
+        rotations.succeed(db, invitation.invitation_id, former.invitation_id)
+        return invitation
 
     def _rotated(self, done: _Done) -> None:
         for voided in done.begun.voided:

@@ -25,6 +25,7 @@ class Voided(NamedTuple):
     patient_id: str | None
     groups: str
     expires: int
+    uses_left: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +69,15 @@ def note(
 
 def _void_invitations(db: sqlite3.Connection) -> list[Voided]:
     rows = db.execute(
-        "UPDATE invitations SET secret = NULL, uses_left = 0 WHERE secret IS NOT NULL"
-        " RETURNING invitation_id, patient_id, groups, expires"
-    )
-    return [Voided(*row) for row in rows.fetchall()]
+        "SELECT invitation_id, patient_id, groups, expires, uses_left FROM invitations WHERE secret IS NOT NULL"
+    ).fetchall()
+    db.execute("UPDATE invitations SET secret = NULL, uses_left = 0 WHERE secret IS NOT NULL")
+    return [Voided(*row) for row in rows]
+
+
+def succeed(db: sqlite3.Connection, invitation_id: bytes, former: bytes) -> None:
+    """Note that a fleet invitation stands in the place of one that the rotation has voided."""
+    db.execute("INSERT INTO successors VALUES (?, ?)", (invitation_id, former))
 
 
 def unconfirmed(db: sqlite3.Connection) -> list[str]:

@@ -26,6 +26,7 @@ from doctor.outbox import MessageRequest, Outbox
 from doctor.reports import Reports
 from doctor.roster import Roster
 from doctor.thresholds import Bounds, ThresholdsOrder
+from doctor.watch import Watched
 from lab.faults.fuzzing.cast import DAY, DOCTOR, NOW, PATIENT, STREAM, Cast
 from lab.faults.fuzzing.subject import Subject
 from shared.crypto.signatures import fingerprint
@@ -100,6 +101,7 @@ def _fill(db: sqlite3.Connection, cast: Cast, sealer: Sealer, messages: Outbox) 
     _order(db, sealer)
     facts.write(db, sealer, Owner(DOCTOR, {}))
     db.execute("INSERT INTO unconfirmed VALUES (?, ?)", (PATIENT, 1))
+    db.execute("INSERT INTO successors VALUES (?, ?)", (invitation_id, bytes(16)))
     thresholds.change(db, PATIENT, ThresholdsOrder(spo2=Bounds(92)), now, "fuzz")
     alerts = Alerts(sealer)
     alerts.watch(db, PATIENT, Vitals(spo2=80), now)
@@ -155,7 +157,7 @@ def _readers(db: sqlite3.Connection, cast: Cast, sealer: Sealer, messages: Outbo
         lambda: [each.owed for each in streams.memberships_of(db, PATIENT)],
         lambda: Reports(sealer, quota=1).of_patient(db, PATIENT, 10),
         lambda: _order(db, sealer),
-        lambda: [facts.read(db, sealer, kind) for kind in (Owner, Schema, Restored, Confirmed)],
+        lambda: [facts.read(db, sealer, kind) for kind in (Owner, Schema, Restored, Confirmed, Watched)],
         lambda: operators.read_account(db, sealer, "admin"),
         lambda: Alerts(sealer).find_all(db, PATIENT, False, 10),
         lambda: thresholds.load(db, PATIENT),

@@ -28,6 +28,7 @@ TABLES = {
     "audit",
     "operators",
     "unconfirmed",
+    "successors",
 }
 
 PATIENT = "INSERT INTO patients VALUES (?, 1, x'00', ?, ?, NULL, 0, 0)"

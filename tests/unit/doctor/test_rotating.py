@@ -198,6 +198,56 @@ async def test_a_fleets_invitation_gets_a_successor_where_replicas_find_it(tmp_p
 
 
 @on_a_loop
+async def test_the_successor_admits_no_more_devices_than_were_left(tmp_path: Path) -> None:
+    """Or each rotation would give the fleet its places anew."""
+    file = tmp_path / "fleet"
+    async with running(tmp_path, provisioning_file=str(file), fleet_uses=2) as doctor:
+        one = Device(invitations.from_text(read_private(file).decode()))
+        await doctor.connect(one)
+        await doctor.attached(one, "everyone")
+        await doctor.gateway.commands.rotate_keys(ME)
+
+        assert invitations.from_text(read_private(file).decode()).uses == 1
+
+
+@on_a_loop
+@pytest.mark.parametrize("times", [0, 1, 2])
+async def test_revoking_a_fleet_device_voids_what_rotations_made_of_its_invitation(
+    tmp_path: Path, times: int
+) -> None:
+    """It reads the file in which the fleet's invitation stands. One that an operator makes later is none of these."""
+    file = tmp_path / "fleet"
+    async with running(tmp_path, provisioning_file=str(file)) as doctor:
+        one, two = (Device(invitations.from_text(read_private(file).decode())) for _ in range(2))
+        for device in (one, two):
+            await doctor.connect(device)
+            await doctor.attached(device, "everyone")
+        for _ in range(times):
+            await doctor.gateway.commands.rotate_keys(ME)
+            await learn(doctor, one)
+            await learn(doctor, two)
+        present = invitations.from_text(read_private(file).decode()).invitation_id
+        await doctor.gateway.commands.revoke(one.patient_id, ME)
+        assert _uses_left(doctor, present) == 0
+
+        made = await doctor.invite(None)
+        await doctor.gateway.commands.revoke(two.patient_id, ME)
+        assert _uses_left(doctor, made.invitation_id) == made.uses
+    assert verify_audit(tmp_path).first_bad is None
+
+
+def _uses_left(doctor: Doctor, invitation_id: bytes) -> int:
+    """As the handshake knows it, and as it is stored."""
+    held = doctor.house.roster.invitation(invitation_id)
+    assert held is not None
+    row = doctor.reader.execute(
+        "SELECT uses_left FROM invitations WHERE invitation_id = ?", (invitation_id,)
+    ).fetchone()
+    assert row == (held.uses_left,)
+    return held.uses_left
+
+
+@on_a_loop
 async def test_every_key_of_the_doctor_is_new_in_every_suite(tmp_path: Path) -> None:
     """A device of suite 1 learns the key of its handshake and that of the envelopes at once."""
     async with running(tmp_path, suites=ALL_SUITES) as doctor:
