@@ -253,6 +253,15 @@ class RestoredAnswer(Answer, frozen=True):
     time: int
 
 
+class ClockAnswer(Answer, frozen=True):
+    """A clock that is behind. `now`: what it shows, `newest`: the time of the newest message's number, in milliseconds since the
+    Unix epoch; `behind_s`: by how many seconds it is behind that, or the last audit entry."""
+
+    now: int
+    newest: int
+    behind_s: float
+
+
 class RotationAnswer(Answer, frozen=True):
     """The last rotation of the doctor's keys. `sequence` 0: there was none. `time`: when it began, in milliseconds since the epoch.
 

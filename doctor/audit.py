@@ -55,6 +55,7 @@ class Action(Enum):
     RESTORE_FOUND = "restore-found"
     INVITATIONS_VOIDED = "invitations-voided"
     RESTORED = "restored"
+    CLOCK_ACCEPTED = "clock-accepted"
     OPERATOR_ADDED = "operator-added"
     OPERATOR_REMOVED = "operator-removed"
     PASSWORD_CHANGED = "password-changed"  # noqa: S105  an action's name

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from doctor import audit, groups, roster, streams
 from doctor.audit import Action
 from shared.crypto.signatures import Algorithm, SigningKey
-from shared.errors import StorageError, UserError
+from shared.errors import UserError
 from shared.message_ids import message_id
 from shared.protocol import envelopes
 from shared.protocol.envelopes import Draft
@@ -156,22 +156,3 @@ def count_members(db: sqlite3.Connection, stream: Stream) -> int:
         "SELECT count(*) FROM memberships WHERE stream = ? AND until IS NULL", (str(stream),)
     ).fetchone()
     return int(row[0])
-
-
-def newest(db: sqlite3.Connection) -> int:
-    """A time that no message is younger than, in milliseconds since the Unix epoch, from the numbers; 0: there is none."""
-    return int(db.execute("SELECT max(last) FROM streams").fetchone()[0] or 0) // 1000
-
-
-def require_clock(db: sqlite3.Connection, now: int) -> None:
-    """Refuse to start with a clock behind the newest message: numbers are taken from the clock and only grow.
-
-    Raises:
-        StorageError: names both times and says what to do.
-    """
-    newest = db.execute("SELECT max(last) FROM streams").fetchone()[0] or 0
-    if newest > now * 1000:
-        behind = (newest - now * 1000) / 1_000_000
-        raise StorageError(
-            f"This machine's clock is {behind:.0f} s behind the newest message. Set the clock, then start again."
-        )

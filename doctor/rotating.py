@@ -12,7 +12,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from doctor import keyring, outbox, rotations
+from doctor import clock_check, keyring, rotations
 from doctor.answers import RotationAnswer
 from doctor.enrolment import InvitationRequest
 from doctor.idempotency import Origin
@@ -89,7 +89,7 @@ class Rotating(Inviting):
     def _rotate(self, db: sqlite3.Connection, now: int) -> None:
         settings = self._office.settings
         # Above the time of everything that is signed with the former key, wherever the clock has been since.
-        time = max(now, outbox.newest(db) + 1)
+        time = max(now, clock_check.newest(db) // 1000 + 1)
         state_dir = Path(settings.state_dir)
         keyring.rotate(state_dir, self._office.keys, settings.doctor_id, time, secrets.token_bytes)
 

@@ -1,7 +1,8 @@
-"""The commands that keep the doctor's data safe: backup, restore, confirm-restore."""
+"""The commands that keep the doctor's data safe: backup, restore, confirm-restore, accept-clock."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import os
@@ -46,6 +47,7 @@ def register(app: typer.Typer) -> None:
     app.command()(backup)
     app.command()(restore)
     app.command("confirm-restore")(confirm_restore)
+    app.command("accept-clock")(accept_clock)
 
 
 def backup(
@@ -190,6 +192,24 @@ def _show_confirmed(answer: RestoreAnswer) -> None:
     rows = [[gap.stream, str(gap.after), str(gap.floor)] for gap in answer.gaps]
     show_table("Numbers that are not known any more", ["stream", "after", "up to"], rows)
     _say("The doctor accepts, admits and delivers again. Make a new fleet invitation where you use one.")
+
+
+def accept_clock(yes: Yes = False, as_json: AsJson = False) -> None:
+    """Say that this machine's clock is right, where the doctor does not start because it was ahead before. The doctor must be stopped."""
+    from doctor import clock_word
+
+    if as_json and not yes:
+        raise typer.BadParameter("--json does not ask: say --yes as well")
+    settings = Configured.settings()
+    answer = clock_word.look(settings)
+    if not yes:
+        _say(
+            f"This machine's clock shows {time_text(answer.now)}, the newest message has a number of {time_text(answer.newest)}."
+        )
+        if not typer.confirm("Is the clock right, and was it ahead then?", err=True):
+            raise UserError("Nothing was changed. Set the clock, then start the doctor.")
+    asyncio.run(clock_word.accept(settings))
+    show_answer(answer, as_json, lambda: _say("It is noted in the audit log. Start the doctor."))
 
 
 def _say(text: str) -> None:

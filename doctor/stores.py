@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from doctor import audit, facts, groups, keyring, outbox, restoration, rotations
+from doctor import audit, clock_check, facts, groups, keyring, restoration, rotations
 from doctor.audit import Action
 from doctor.database import MIGRATIONS
 from doctor.facts import Confirmed, Fact, Owner, Restored
@@ -82,8 +82,8 @@ def only_doctor(state_dir: Path) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def open_stores(settings: DoctorSettings) -> AsyncIterator[Stores]:
-    """Open everything that rests on a disk.
+async def open_stores(settings: DoctorSettings, accept_clock: bool = False) -> AsyncIterator[Stores]:
+    """Open everything that rests on a disk. `accept_clock`: the operator's word that the clock is right, though it is behind.
 
     Raises:
         UserError: a file mode or another doctor is in the way, or a key or the database is another doctor's; says what to do.
@@ -110,7 +110,7 @@ async def open_stores(settings: DoctorSettings) -> AsyncIterator[Stores]:
                 _require_newest_keys(state_dir, keys, journal)
                 mark, lost = restoration.look(reader, sealer, lines, journal.voided, audit_dir, keys, now)
                 mark = await writer.submit(
-                    lambda db: _prepare(db, sealer, keys, (owner, schema), mark, lost, now)
+                    lambda db: _prepare(db, sealer, keys, (owner, schema), mark, lost, now, accept_clock)
                 )
                 if rotations.unconfirmed(reader):
                     keys.announced = keys.rotations[-1]
@@ -149,9 +149,12 @@ def _prepare(
     mark: Restored | None,
     lost: Lost,
     now: int,
+    accept_clock: bool,
 ) -> Restored | None:
     """What must be true before anything else: a clock that is not behind, an owner, the group of everyone."""
-    outbox.require_clock(db, now)
+    if accept_clock:
+        clock_check.accept(db, sealer, now, "operator")
+    clock_check.require(db, sealer, now)
     if not rotations.is_noted(db, sealer, keys):  # a crash came in between, or the database is from before
         rotations.note(db, sealer, known[0].doctor_id, keys, now, "gateway")
     for fact in known:

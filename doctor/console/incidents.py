@@ -83,6 +83,7 @@ _PLAIN = {
         "If you have restored a backup, run `telemed-doctor confirm-restore`. If not, somebody has put an old copy in place.",
     ),
     Action.RESTORED: _Plain("A restored database was confirmed by {by}"),
+    Action.CLOCK_ACCEPTED: _Plain("{by} said that the clock is right, which was ahead before"),
     Action.INVITATIONS_VOIDED: _Plain("Open invitations were made void, since a database was restored"),
     Action.REVOKED: _Plain("{who} was revoked by {by}"),
     Action.RETIRED: _Plain("{who} was retired by {by}"),

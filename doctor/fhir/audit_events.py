@@ -73,6 +73,7 @@ _CHANGED = frozenset(
         Action.KEYS_ROTATED,
         Action.ROTATION_COMPLETE,
         Action.RESTORED,
+        Action.CLOCK_ACCEPTED,
         Action.PASSWORD_CHANGED,
         Action.THRESHOLDS_CHANGED,
         Action.ALERT_ACKNOWLEDGED,

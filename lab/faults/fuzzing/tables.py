@@ -16,9 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from doctor import audit, facts, groups, idempotency, operators, outbox, receipts, roster, streams, thresholds
+from doctor import (
+    audit,
+    clock_check,
+    facts,
+    groups,
+    idempotency,
+    operators,
+    receipts,
+    roster,
+    streams,
+    thresholds,
+)
 from doctor.alerts import Alerts
 from doctor.answers import GroupAnswer
+from doctor.clock_check import ClockAccepted
 from doctor.database import MIGRATIONS
 from doctor.facts import Confirmed, Owner, Restored, Schema
 from doctor.idempotency import OnceOnly, Origin
@@ -100,6 +112,7 @@ def _fill(db: sqlite3.Connection, cast: Cast, sealer: Sealer, messages: Outbox) 
     Reports(sealer, quota=1).store(db, PATIENT, Report(report_id, ReportKind.REPLY, now, b"better"), now)
     _order(db, sealer)
     facts.write(db, sealer, Owner(DOCTOR, {}))
+    clock_check.accept(db, sealer, now, "fuzz")
     db.execute("INSERT INTO unconfirmed VALUES (?, ?)", (PATIENT, 1))
     db.execute("INSERT INTO successors VALUES (?, ?)", (invitation_id, bytes(16)))
     thresholds.change(db, PATIENT, ThresholdsOrder(spo2=Bounds(92)), now, "fuzz")
@@ -148,7 +161,8 @@ def _readers(db: sqlite3.Connection, cast: Cast, sealer: Sealer, messages: Outbo
     key = cast.envelope_key
     nowhere = Path("/nonexistent")
     return (
-        lambda: outbox.require_clock(db, NOW.wall + DAY),
+        lambda: clock_check.require(db, sealer, NOW.wall + DAY),
+        lambda: clock_check.behind(db, sealer, NOW.wall - DAY),
         lambda: Roster().load(db, sealer),
         lambda: [messages.load(db, STREAM, 0, number, at, 10) for at in (NOW.wall, NOW.wall + 2 * DAY)],
         lambda: receipts.list_receipts(db, STREAM, number, NOW.wall, {}),
@@ -157,7 +171,10 @@ def _readers(db: sqlite3.Connection, cast: Cast, sealer: Sealer, messages: Outbo
         lambda: [each.owed for each in streams.memberships_of(db, PATIENT)],
         lambda: Reports(sealer, quota=1).of_patient(db, PATIENT, 10),
         lambda: _order(db, sealer),
-        lambda: [facts.read(db, sealer, kind) for kind in (Owner, Schema, Restored, Confirmed, Watched)],
+        lambda: [
+            facts.read(db, sealer, kind)
+            for kind in (Owner, Schema, Restored, Confirmed, Watched, ClockAccepted)
+        ],
         lambda: operators.read_account(db, sealer, "admin"),
         lambda: Alerts(sealer).find_all(db, PATIENT, False, 10),
         lambda: thresholds.load(db, PATIENT),

@@ -138,12 +138,14 @@ IN_TURN = [
     "audit list --count 3 --about anna",
     "confirm-restore --yes",
     "restore {directory}/none",
+    "accept-clock --yes",
 ]
 FAILS = {
     "acknowledge 1",
     "console",
     "confirm-restore --yes",
     "restore {directory}/none",
+    "accept-clock --yes",
 }  # here: by its own sentence
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from doctor import groups, outbox, streams
+from doctor import groups, streams
 from doctor.outbox import Accepted, MessageRequest
 from shared.crypto.signatures import Algorithm, fingerprint
 from shared.errors import StorageError, UserError
@@ -151,26 +151,3 @@ def test_a_message_to_no_group_is_refused(books: Books) -> None:
     """By name."""
     with pytest.raises(UserError, match="There is no group 'attic'"):
         at(books, books.now, "attic")
-
-
-def test_a_clock_behind_the_newest_message_is_refused(books: Books) -> None:
-    """Numbers are taken from the clock; the message says how far it is off."""
-    outbox.require_clock(books.db, 0)
-    books.accept()
-
-    outbox.require_clock(books.db, books.now)
-    with pytest.raises(StorageError, match="clock is 60 s behind the newest message"):
-        outbox.require_clock(books.db, books.now - 60_000)
-
-
-@on_a_loop
-async def test_a_doctor_whose_clock_is_behind_does_not_start(tmp_path: Path) -> None:
-    """Whatever else is right."""
-    async with running(tmp_path) as doctor:
-        await doctor.writer.submit(
-            lambda db: db.execute("UPDATE streams SET last = last + 4000000000000000").fetchone()
-        )
-
-    with pytest.raises(StorageError, match="behind the newest message"):
-        async with running(tmp_path):
-            raise AssertionError("it started")
