@@ -46,17 +46,18 @@ class Rotated(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Keyring:
     """Signature keys by algorithm, and the key under which message bodies rest.
 
-    A rotation changes it in place, so that whatever signs takes its key from here when it signs, and keeps none.
+    A rotation changes it in place, so that whatever signs takes its key from here when it signs, and keeps none. It does so on the
+    writer's thread while handshakes go on: first it is among `rotations`, then each key is replaced. Only the event loop sets `complete`.
 
     Attributes:
         rotations: all there were, oldest first.
-        announced: the last one, while a patient may lack its keys.
+        complete: the sequence up to which every patient has the keys of all rotations.
     """
 
     signing: dict[Algorithm, SigningKey]
     storage: bytes = field(repr=False)
     rotations: list[Rotated] = field(default_factory=list)
-    announced: Rotated | None = None
+    complete: int = 0
 
     @property
     def identity(self) -> SigningKey:
@@ -91,14 +92,23 @@ class Keyring:
         former = (each.former.get(algorithm) for each in self.rotations)
         return any(public is not None and fingerprint(algorithm, public) == name for public in former)
 
-    def announcement(self) -> Rotation | None:
-        """What to show a patient of the keys that it may lack."""
-        return self.announced.rotation if self.announced is not None else None
+    @property
+    def announced(self) -> Rotated | None:
+        """The last rotation, while a patient may lack its keys."""
+        last = self.rotations[-1] if self.rotations else None
+        return last if last is not None and last.sequence > self.complete else None
+
+    def announcement(self, signer: bytes) -> Rotation | None:
+        """What to show a patient of the keys that it may lack, beside a prekey that this public key verifies.
+
+        Beside one that a former key has signed it would prove what the prekey then contradicts.
+        """
+        announced = self.announced
+        return None if announced is None or signer in announced.former.values() else announced.rotation
 
     def all_confirmed(self, sequence: int) -> None:
         """Every patient has the keys of this rotation."""
-        if self.announced is not None and self.announced.sequence == sequence:
-            self.announced = None
+        self.complete = max(self.complete, sequence)
 
 
 def load_or_create(state_dir: Path, suites: frozenset[SuiteId], random: Callable[[int], bytes]) -> Keyring:
@@ -122,7 +132,7 @@ def load_or_create(state_dir: Path, suites: frozenset[SuiteId], random: Callable
     path = directory / _STORAGE_FILE
     if not path.exists():
         write_private(path, random(STORAGE_KEY_SIZE))
-    return Keyring(signing, _load_storage_key(path), rotations)
+    return Keyring(signing, _load_storage_key(path), rotations, _sequence(rotations))
 
 
 def load(state_dir: Path) -> Keyring:
@@ -136,7 +146,7 @@ def load(state_dir: Path) -> Keyring:
     directory = private_directory(state_dir / "keys")
     rotations = _load_rotations(directory)
     signing = _load_existing(directory, rotations)
-    return Keyring(signing, _load_storage_key(directory / _STORAGE_FILE), rotations)
+    return Keyring(signing, _load_storage_key(directory / _STORAGE_FILE), rotations, _sequence(rotations))
 
 
 def require_all(state_dir: Path) -> None:
@@ -212,9 +222,8 @@ def rotate(
     publics = {algorithm: key.public for algorithm, key in former.items()}
     rotated = Rotated(sequence, time, publics, rotation.state(doctor_id, sequence, time, former, new))
     durable = _commit(directory, [*keys.rotations, rotated])
+    keys.rotations.append(rotated)  # first: a new key is never without its proof
     keys.signing.update((algorithm, key) for algorithm, key in new.items() if algorithm in keys.signing)
-    keys.rotations.append(rotated)
-    keys.announced = rotated
     if durable:
         erase_former(state_dir, keys)
     return rotated

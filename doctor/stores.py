@@ -113,7 +113,7 @@ async def open_stores(settings: DoctorSettings, accept_clock: bool = False) -> A
                     lambda db: _prepare(db, sealer, keys, (owner, schema), mark, lost, now, accept_clock)
                 )
                 if rotations.unconfirmed(reader):
-                    keys.announced = keys.rotations[-1]
+                    keys.complete = keys.sequence - 1
                 confirmed = facts.read(reader, sealer, Confirmed)
                 yield Stores(
                     suites,

@@ -168,7 +168,7 @@ class SmallDoctor(Happenings):
             PrekeyRing(doctor_id, self.keys, random),
             ReplayCache(60 * SECOND),
             random,
-            rotation=lambda: self.announced,
+            rotation=lambda _: self.announced,
         )
         self.announced: Rotation | None = None
         self.port = port

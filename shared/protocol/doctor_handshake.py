@@ -100,7 +100,8 @@ class Practice:
     """What all of one doctor's connections share. Raises LocalError where an allowed suite has no signing key.
 
     `admits` says whether this doctor lets anybody in at all: not while its operator has to confirm a restored database.
-    `rotation`: what to show of new keys, while not every patient has them. `signing_keys` may change in place when it does.
+    `rotation`: what to show of new keys beside a prekey that this public key verifies, while not every patient has them.
+    `signing_keys` may change in place, in the middle of anything: each handshake signs with the key of its prekey to its end.
     """
 
     doctor_id: str
@@ -114,7 +115,7 @@ class Practice:
     handshake_deadline: int = HANDSHAKE_DEADLINE
     cookies: CookieJar | None = None
     admits: Callable[[], bool] = lambda: True
-    rotation: Callable[[], Rotation | None] = lambda: None
+    rotation: Callable[[bytes], Rotation | None] = lambda signer: None
 
     def __post_init__(self) -> None:
         for suite_id in self.suites:
@@ -188,7 +189,7 @@ def answer_key_exchange(
         prekey.public,
         prekey.valid_until,
         prekey.signature,
-        practice.rotation(),
+        practice.rotation(prekey.signer.public),
     )
     m2 = frame_of(Opcode.KEY_EXCHANGE_REPLY, messages.encode(reply))
     return Offer(suite, frame.data, m2, message.kem_public, prekey)
@@ -204,7 +205,7 @@ def open_auth_request(
     """
     request = messages.decode(AuthRequest, frame.payload)
     held = offer.prekey.held(now)
-    if offer.prekey.signer not in (None, practice.signing_keys[offer.suite.signer.algorithm]):
+    if offer.prekey.signer is not practice.signing_keys[offer.suite.signer.algorithm]:
         held = None  # that key was rotated away: who has answered it needs to learn the new one first
     checks.require(held is not None, Check.PREKEY_HELD, "the prekey of this handshake is erased")  # V-030
     assert held is not None  # noqa: S101  said to mypy; the line above is the check
@@ -287,7 +288,7 @@ def answer_auth_request(
     keys = key_schedule.session_keys(opened.ss_d, ss_p, claims.session_key, key_share, th_2)
     covered = key_schedule.response_hash(th_2, response)
     signer = offer.suite.signer
-    signing_key = practice.signing_keys[signer.algorithm]
+    signing_key = offer.prekey.signer
     proof = ResponseProof(
         response,
         kdf.mac(Label.CONFIRM_DOCTOR, keys.confirm_doctor, covered),

@@ -45,7 +45,7 @@ class Prekey:
         valid_until: int,
         signature: bytes,
         offered: int,
-        signer: SigningKey | None = None,
+        signer: SigningKey,
     ) -> None:
         self.suite = suite
         self.signer = signer

@@ -63,7 +63,8 @@ class Receiver:
 
     def m3(self) -> AuthClaims:
         """The doctor reads AUTH_REQUEST."""
-        prekey = Prekey(self.suite, self.prekey_key, 0, b"", 0)
+        signer = self.clinic.practice.signing_keys[self.suite.signer.algorithm]
+        prekey = Prekey(self.suite, self.prekey_key, 0, b"", 0, signer)
         offer = Offer(self.suite, self.v["M1"], self.v["M2"], self.hello.kem_key.public, prekey)
         practice, frame = self.clinic.practice, frame_of(self.v["M3"])
         opened = doctor_handshake.open_auth_request(practice, offer, frame, self.now, Checklist())

@@ -20,7 +20,9 @@ from shared.crypto.suites import SUITES, SuiteId
 from shared.errors import StorageError, UserError
 from shared.net.stream import clock
 from shared.protocol import invitations
+from shared.protocol.clock import Instant
 from shared.protocol.events import Failed, KeysRotated
+from shared.protocol.prekeys import Prekey, PrekeyRing
 from shared.storage.keyfile import read_private
 from shared.wire.checks import Check
 from shared.wire.opcodes import AlertCode, DisconnectReason
@@ -82,7 +84,7 @@ async def test_a_rotation_from_its_order_to_the_last_confirmation(tmp_path: Path
         found = doctor.gateway.commands.rotation()
         assert (found.sequence, found.complete, found.missing) == (1, True, [])
         assert doctor.audited(Action.ROTATION_COMPLETE) == [("1", "")]
-        assert doctor.house.practice.rotation() is None, "nothing is shown any more"
+        assert doctor.house.keys.announced is None, "nothing is shown any more"
     assert verify_audit(tmp_path).first_bad is None
 
 
@@ -451,6 +453,33 @@ async def test_who_returns_across_a_rotation_that_is_complete_is_not_on_the_rost
 
         assert [row.state for row in doctor.gateway.commands.patients()] == ["retired"]
         assert (await doctor.gateway.commands.rotate_keys(ME)).sequence == 2
+
+
+@on_a_loop
+async def test_a_reply_that_is_made_in_the_moment_of_the_rotation_contradicts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer's thread changes the keys behind its prekey: it has no proof beside it then, and the device is told to come again."""
+    async with running(tmp_path) as doctor:
+        anna = await doctor.device("anna")
+        anna.cut()
+        await anna.gone()
+        await doctor.settled()
+        offer = PrekeyRing.offer
+
+        def and_then_the_keys_change(ring: PrekeyRing, suite: SuiteId, now: Instant) -> Prekey:
+            found = offer(ring, suite, now)
+            keyring.rotate(tmp_path / "state", doctor.house.keys, "doctor", now.wall, secrets.token_bytes)
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(PrekeyRing, "offer", and_then_the_keys_change)
+            await doctor.connect(anna)
+            await anna.gone()
+
+        assert events_of(Failed, anna.events) == []
+        assert [told.code for told in anna.alerts] == [AlertCode.BUSY]
+        await learn(doctor, anna)
 
 
 @on_a_loop

@@ -5,6 +5,7 @@ The doctor of these tests signs and shows what it is told to; each flaw stands a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -174,7 +175,7 @@ class Rotated(Clinic):
     def __init__(self) -> None:
         super().__init__()
         self.announced: Rotation | None = told()
-        self.practice = replace(self.practice, rotation=lambda: self.announced)
+        self.practice = replace(self.practice, rotation=lambda _: self.announced)
         self.keys.update(NEW)
         self.envelope_key = NEW[ECDSA]
 
@@ -244,6 +245,28 @@ def test_a_handshake_across_the_rotation_is_no_session() -> None:
     doctor.receive_data(patient.data_to_send(), clinic.clock.now)
 
     assert outcome(doctor).verdict == ("V-030", AlertCode.BUSY, False)
+
+
+def test_a_response_is_signed_as_its_prekey_was() -> None:
+    """Should the keys change while it is made: another signature would accuse an honest doctor (V-054)."""
+    clinic = Clinic()
+    device = clinic.patient()
+    patient, doctor = clinic.patient_connection(device), clinic.doctor_connection()
+    doctor.receive_data(patient.data_to_send(), clinic.clock.now)
+    patient.receive_data(doctor.data_to_send(), clinic.clock.now)
+    encapsulate = DEFAULT_SUITE.kem.encapsulate
+
+    def and_the_keys_change(public: bytes, random: Callable[[int], bytes]) -> tuple[bytes, bytes]:
+        clinic.keys.update(NEW)
+        return encapsulate(public, random)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(DEFAULT_SUITE.kem), "encapsulate", lambda _, *parts: and_the_keys_change(*parts))
+        doctor.receive_data(patient.data_to_send(), clinic.clock.now)
+    patient.receive_data(doctor.data_to_send(), clinic.clock.now)
+    doctor.receive_data(patient.data_to_send(), clinic.clock.now)
+
+    assert only(Verified, doctor.take_events()).doctor_key == OLD[ECDSA].public
 
 
 def test_the_prekey_on_offer_is_signed_anew_at_once() -> None:
