@@ -27,8 +27,8 @@ from doctor.retention import Retention
 from doctor.roster import Roster
 from doctor.settings import DoctorSettings
 from doctor.stores import DATABASE_FILE, Stores, open_stores
+from doctor.uptime import Ran, Uptime
 from doctor.visits import Visit
-from doctor.watch import Watch, Watched
 from doctor.witness import Witness
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
@@ -64,8 +64,8 @@ class Gateway:
         self.timekeeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._server: asyncio.Server | None = None
         self.witness = Witness(stores, commands, Path(settings.audit_dir))
-        before = facts.read(stores.reader, stores.sealer, Watched)
-        self._watch = Watch(before, settings.retire_after_days * outbox.DAY, clock())
+        before = facts.read(stores.reader, stores.sealer, Ran)
+        self._uptime = Uptime(before, settings.retire_after_days * outbox.DAY, clock())
 
     @property
     def house(self) -> House:
@@ -173,9 +173,9 @@ class Gateway:
         if not self._settings.retire_after_days or restored.pending is not None:
             return
         now, sealer = clock(), self._stores.sealer
-        if (watched := self._watch.note(now)) is not None:
-            self._submit(lambda db: facts.write(db, sealer, watched), "time of running not noted")
-        limit = self._watch.unseen_before(now)
+        if (ran := self._uptime.note(now)) is not None:
+            self._submit(lambda db: facts.write(db, sealer, ran), "time of running not noted")
+        limit = self._uptime.unseen_before(now)
         if restored.confirmed_at > limit:
             return  # a restored database does not know who was seen since
         for patient_id in self.commands.fleet_unseen_since(limit):

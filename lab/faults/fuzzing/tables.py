@@ -38,7 +38,7 @@ from doctor.outbox import MessageRequest, Outbox
 from doctor.reports import Reports
 from doctor.roster import Roster
 from doctor.thresholds import Bounds, ThresholdsOrder
-from doctor.watch import Watched
+from doctor.uptime import Ran
 from lab.faults.fuzzing.cast import DAY, DOCTOR, NOW, PATIENT, STREAM, Cast
 from lab.faults.fuzzing.subject import Subject
 from shared.crypto.signatures import fingerprint
@@ -172,8 +172,7 @@ def _readers(db: sqlite3.Connection, cast: Cast, sealer: Sealer, messages: Outbo
         lambda: Reports(sealer, quota=1).of_patient(db, PATIENT, 10),
         lambda: _order(db, sealer),
         lambda: [
-            facts.read(db, sealer, kind)
-            for kind in (Owner, Schema, Restored, Confirmed, Watched, ClockAccepted)
+            facts.read(db, sealer, kind) for kind in (Owner, Schema, Restored, Confirmed, Ran, ClockAccepted)
         ],
         lambda: operators.read_account(db, sealer, "admin"),
         lambda: Alerts(sealer).find_all(db, PATIENT, False, 10),

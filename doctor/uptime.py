@@ -12,7 +12,7 @@ from shared.protocol.clock import SECOND, Instant
 STEP = 3600 * SECOND
 
 
-class Watched(Fact, frozen=True):
+class Ran(Fact, frozen=True):
     """For how long the doctor has run in all, and what its wall clock showed meanwhile. In milliseconds.
 
     `marks`: (wall clock, time run until then), one an hour, oldest first.
@@ -22,7 +22,7 @@ class Watched(Fact, frozen=True):
     marks: tuple[tuple[int, int], ...]
 
 
-class Watch:
+class Uptime:
     """Counts the time of one run on from the runs before.
 
     Args:
@@ -31,32 +31,33 @@ class Watch:
         now: the start of this run.
     """
 
-    def __init__(self, before: Watched | None, span: int, now: Instant) -> None:
+    def __init__(self, before: Ran | None, span: int, now: Instant) -> None:
         self._span = span
         self._began = now.elapsed
-        self._noted = before or Watched(0, ())
+        self._noted = before or Ran(0, ())
         self._before = self._noted.total
         self._due = 0  # a run begins with a mark
 
-    def note(self, now: Instant) -> Watched | None:
+    def note(self, now: Instant) -> Ran | None:
         """Count on; what has to be kept for the next run, once an hour, and otherwise None."""
         total = self._before + now.elapsed - self._began
         if total < self._due:
             return None
-        marks = (*self._noted.marks, (now.wall, total))
-        self._noted = Watched(total, tuple(mark for mark in marks if mark[1] > self._first(total)))
+        self._noted = Ran(total, (*self._counting(total), (now.wall, total)))
         self._due = total + STEP
         return self._noted
 
     def unseen_before(self, now: Instant) -> int:
         """The wall clock's time such that whoever was last seen before it has been unseen for the span; 0: nobody has."""
         total = self._before + now.elapsed - self._began
-        if total < self._span:
+        marks = self._counting(total)
+        if not marks or marks[0][1] > total - self._span:
             return 0
         # The lowest that the clock has shown in the span: so one that was ahead makes nobody older, neither then nor when it is right.
-        shown = [wall for wall, until in self._noted.marks if until > self._first(total)]
-        return min([now.wall - self._span, *shown])
+        return min(now.wall - self._span, *(wall for wall, _ in marks))
 
-    def _first(self, total: int) -> int:
-        """Above it are the marks that count: those of the span, and the one with which it begins."""
-        return total - self._span - STEP
+    def _counting(self, total: int) -> tuple[tuple[int, int], ...]:
+        """The marks within the span, and the last one before it."""
+        marks, begins = self._noted.marks, total - self._span
+        before = sum(1 for _, until in marks if until <= begins)
+        return marks[max(0, before - 1) :]

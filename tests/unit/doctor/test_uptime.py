@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from doctor.watch import STEP, Watch, Watched
+from doctor.uptime import STEP, Ran, Uptime
 from shared.protocol.clock import Instant
 
 DAY = 24 * STEP
@@ -10,36 +10,36 @@ SPAN = 3 * DAY
 WALL = 1_700_000_000_000
 
 
-def run(before: Watched | None, hours: int, wall: int = WALL) -> tuple[Watch, Watched, Instant]:
+def run(before: Ran | None, hours: int, wall: int = WALL) -> tuple[Uptime, Ran, Instant]:
     """A doctor that starts at this time and runs for so long; what it has noted, and its end."""
-    watch, noted = Watch(before, SPAN, Instant(wall, 0)), before or Watched(0, ())
+    uptime, noted = Uptime(before, SPAN, Instant(wall, 0)), before or Ran(0, ())
     now = Instant(wall, 0)
     for hour in range(hours + 1):
         now = Instant(wall + hour * STEP, hour * STEP)
-        noted = watch.note(now) or noted
-    return watch, noted, now
+        noted = uptime.note(now) or noted
+    return uptime, noted, now
 
 
 def test_nobody_is_unseen_before_the_doctor_has_run_for_so_long() -> None:
     """However old the roster is."""
-    watch, _, now = run(None, 71)
+    uptime, _, now = run(None, 71)
 
-    assert watch.unseen_before(now) == 0
+    assert uptime.unseen_before(now) == 0
 
 
 def test_a_doctor_that_ran_all_the_time_goes_by_its_clock() -> None:
     """As many days as are set."""
-    watch, _, now = run(None, 24 * 10)
+    uptime, _, now = run(None, 24 * 10)
 
-    assert watch.unseen_before(now) == now.wall - SPAN
+    assert uptime.unseen_before(now) == now.wall - SPAN
 
 
 def test_a_restart_begins_nothing_anew() -> None:
     """What one run has noted, the next one counts on from; up to an hour of it is lost, in the devices' favour."""
     _, noted, end = run(None, 24 * 10)
-    watch, _, now = run(noted, 1, end.wall + 60_000)
+    uptime, _, now = run(noted, 1, end.wall + 60_000)
 
-    assert now.wall - SPAN - STEP <= watch.unseen_before(now) <= now.wall - SPAN
+    assert now.wall - SPAN - STEP <= uptime.unseen_before(now) <= now.wall - SPAN
 
 
 def test_the_time_in_which_the_doctor_was_off_does_not_count() -> None:
@@ -55,15 +55,24 @@ def test_the_time_in_which_the_doctor_was_off_does_not_count() -> None:
 
 def test_a_clock_that_was_ahead_or_behind_for_a_while_makes_nobody_older() -> None:
     """What it showed then is remembered for the span, and counts where it is lower."""
-    watch, _, end = run(None, 24 * 10)
+    uptime, _, end = run(None, 24 * 10)
     for shown in (end.wall + 365 * DAY, WALL - 365 * DAY):
-        watch.note(Instant(shown, end.elapsed + STEP))
-        assert watch.unseen_before(Instant(shown, end.elapsed + STEP)) <= end.wall - SPAN + STEP
+        uptime.note(Instant(shown, end.elapsed + STEP))
+        assert uptime.unseen_before(Instant(shown, end.elapsed + STEP)) <= end.wall - SPAN + STEP
 
 
 def test_what_is_noted_stays_small() -> None:
     """One mark an hour, and none that is older than the span."""
-    watch, noted, now = run(None, 24 * 10)
+    uptime, noted, now = run(None, 24 * 10)
 
     assert len(noted.marks) == 73
-    assert watch.note(Instant(now.wall + STEP - 1, now.elapsed + STEP - 1)) is None
+    assert uptime.note(Instant(now.wall + STEP - 1, now.elapsed + STEP - 1)) is None
+
+
+def test_a_longer_span_begins_with_what_is_known() -> None:
+    """Of the time before, only the sum was kept: an outage in it would not be seen."""
+    _, noted, end = run(None, 24 * 10)
+    uptime = Uptime(noted, 5 * DAY, Instant(end.wall, 0))
+
+    assert uptime.unseen_before(Instant(end.wall + DAY, DAY)) == 0
+    assert uptime.unseen_before(Instant(end.wall + 2 * DAY, 2 * DAY)) == end.wall - SPAN
