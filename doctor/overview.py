@@ -13,6 +13,7 @@ from doctor.answers import PatientAnswer, ReportAnswer
 from doctor.feed import Feed
 from doctor.questions import Questions, live_state
 from doctor.receipts import Delivery
+from doctor.reports import Times
 from shared.errors import UserError
 from shared.message_ids import message_id, parse_message_id
 from shared.net.stream import clock
@@ -213,15 +214,23 @@ class Overview(Questions):
 
     def messages_of(self, patient_id: str) -> list[MessageRow]:
         """The newest messages that were meant for a patient, newest first, each with what became of it there."""
-        found: list[tuple[int, Stream]] = []
+        found = self._messages_within(patient_id, Times(), MESSAGES)
+        return [self._message(stream, number, patient_id) for _, stream, number in found]
+
+    def _messages_within(self, patient_id: str, times: Times, limit: int) -> list[tuple[int, Stream, int]]:
+        """Time, stream and number of the newest messages of that time that were meant for a patient, newest first."""
+        found: list[tuple[int, Stream, int]] = []
         for membership in streams.memberships_of(self.reader, patient_id):
+            # Not `until or …`: 0 is the end of a membership that was over before the stream's first message.
+            until = 2**62 if membership.until is None else membership.until
             rows = self.reader.execute(
-                "SELECT number FROM messages WHERE stream = ? AND number > ? AND number <= ? ORDER BY number DESC LIMIT ?",
-                (str(membership.stream), membership.start, membership.until or 2**62, MESSAGES),
+                "SELECT created, number FROM messages WHERE stream = ? AND number > ? AND number <= ?"
+                " AND created >= ? AND created < ? ORDER BY number DESC LIMIT ?",
+                (str(membership.stream), membership.start, until, times.start, times.end, limit),
             )
-            found += [(number, membership.stream) for (number,) in rows]
-        found.sort(key=lambda each: each[0], reverse=True)
-        return [self._message(stream, number, patient_id) for number, stream in found[:MESSAGES]]
+            found += [(created, membership.stream, number) for created, number in rows]
+        found.sort(key=lambda each: (each[0], each[2]), reverse=True)
+        return found[:limit]
 
     def _message(self, stream: Stream, number: int, patient_id: str | None = None) -> MessageRow:
         created, expires = self.reader.execute(

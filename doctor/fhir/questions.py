@@ -6,14 +6,14 @@ import asyncio
 from itertools import islice
 from pathlib import Path
 
-from doctor import roster, streams
+from doctor import roster
 from doctor.fhir import audit_events, communications
 from doctor.fhir.observations import observations
 from doctor.fhir.resources import AuditEvent, Communication, Observation
 from doctor.fhir.searches import FhirSearch
 from doctor.overview import Overview
 from doctor.stores import DATABASE_FILE
-from shared.wire.messages import ReportKind, Stream
+from shared.wire.messages import ReportKind
 
 
 class FhirQuestions(Overview):
@@ -45,32 +45,11 @@ class FhirQuestions(Overview):
             self.reader, patient_id, ReportKind.REPLY, search.times, search.count
         )
         found = [(each.time, communications.of_reply(each, doctor_id)) for each in replies]
-        for created, stream, number in self._messages_within(search):
+        for created, stream, number in self._messages_within(patient_id, search.times, search.count):
             row = self._message(stream, number, patient_id)
             found.append((created, communications.of_message(row, patient_id, doctor_id)))
         found.sort(key=lambda each: each[0], reverse=True)
         return [communication for _, communication in found[: search.count]]
-
-    def _messages_within(self, search: FhirSearch) -> list[tuple[int, Stream, int]]:
-        """Time, stream and number of the newest messages that were meant for a patient."""
-        found: list[tuple[int, Stream, int]] = []
-        for membership in streams.memberships_of(self.reader, search.patient):
-            until = 2**62 if membership.until is None else membership.until
-            rows = self.reader.execute(
-                "SELECT created, number FROM messages WHERE stream = ? AND number > ? AND number <= ?"
-                " AND created >= ? AND created < ? ORDER BY number DESC LIMIT ?",
-                (
-                    str(membership.stream),
-                    membership.start,
-                    until,
-                    search.times.start,
-                    search.times.end,
-                    search.count,
-                ),
-            )
-            found += [(created, membership.stream, number) for created, number in rows]
-        found.sort(key=lambda each: each[0], reverse=True)
-        return found[: search.count]
 
     async def fhir_audit_events(self, search: FhirSearch) -> list[AuditEvent]:
         """Entries of the audit log, newest first, as far as they are committed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from doctor.fhir.searches import parse
 from tests.doctor_bench import EVERYONE, LOG, ME, on_a_loop, running
 
 
@@ -37,3 +38,22 @@ async def test_groups_are_shown_in_the_epoch_that_they_are_in(tmp_path: Path) ->
             (now,) = commands.list_groups()
 
         assert now.epoch == before.epoch + 1
+
+
+@on_a_loop
+async def test_a_patient_was_meant_for_no_message_that_came_after_it_had_left(tmp_path: Path) -> None:
+    """Also where its membership was over before the first message of all: it ends at number 0, and that is an end."""
+    async with running(tmp_path) as doctor:
+        await doctor.device("anna")
+        await doctor.device("mallory")
+        commands = doctor.gateway.commands
+        await commands.create_group("ward", ME)
+        await commands.add_member("ward", "anna", ME)
+        await commands.remove_member("ward", "anna", ME)
+        await commands.revoke("mallory", ME)
+        await doctor.broadcast("for a ward without anna", "ward")
+        await doctor.broadcast("for everyone but mallory")
+
+        assert [row.body for row in commands.messages_of("anna")] == ["for everyone but mallory"]
+        assert commands.messages_of("mallory") == []
+        assert commands.fhir_communications(parse([("patient", "mallory")])) == []
