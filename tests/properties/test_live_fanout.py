@@ -297,7 +297,10 @@ class LiveFanout(RuleBasedStateMachine):
                 cast(int, start),
                 until,
                 None if until is None else "removed",
-                max(cast(int, start), min(member.position[group], until or member.position[group])),
+                max(
+                    cast(int, start),
+                    member.position[group] if until is None else min(member.position[group], until),
+                ),
             )
             for group, intervals in member.memberships.items()
             for start, until in intervals
