@@ -109,29 +109,41 @@ class Operators(Desk):
         await self.change_password(name, password, origin)
         return PasswordAnswer(name, password)
 
-    async def change_password(self, name: str, password: str, origin: Origin) -> None:
-        """Give an operator this password; ends its logins.
+    async def change_password(
+        self, name: str, password: str, origin: Origin, verified: int | None = None
+    ) -> int:
+        """Give an operator this password; ends its logins. Returns the account's new version.
+
+        `verified`: the version whose password was shown for this; None: nobody's, by order of who runs the doctor.
 
         Raises:
-            UserError: no such operator, or the password is too short. StorageError: nothing has happened.
+            UserError: no such operator, the password is too short, or it is no longer that version. StorageError: nothing has happened.
         """
         passwords.require_good(password)
         secret = await self._hashed(password)
         now = clock().wall
 
-        def work(db: sqlite3.Connection) -> None:
+        def work(db: sqlite3.Connection) -> int:
             row = db.execute("SELECT changed FROM operators WHERE name = ?", (name,)).fetchone()
             if row is None:
                 raise _unknown(name)
+            # Here and no sooner: hashing takes its time, and a reset that came meanwhile is to keep out who knows the old password.
+            if verified is not None and row[0] != verified:
+                raise UserError(
+                    "The password was changed by somebody else meanwhile, so nothing was done. Log in again."
+                )
             # The version has to change even within one millisecond, or by a clock that was put back.
+            version = max(now, int(row[0]) + 1)
             db.execute(
                 "UPDATE operators SET secret = ?, changed = ? WHERE name = ?",
-                (self._sealed(name, secret), max(now, row[0] + 1), name),
+                (self._sealed(name, secret), version, name),
             )
             audit.append(db, now, origin.actor, Action.PASSWORD_CHANGED, name)
+            return version
 
-        await self._office.writer.submit(work)
+        version = await self._office.writer.submit(work)
         await self.forget_first_password(name)
+        return version
 
     async def remove_operator(self, name: str, origin: Origin) -> OperatorAnswer:
         """Remove an account; its logins end.

@@ -40,35 +40,41 @@ async def change_password(
     if form.errors:
         return _form(view, form, 422)
     try:
-        if await _is_owner(view, form):
-            await commands.change_password(operator, new, view.origin(form))
+        verified = await _verified(view, form)
+        if verified is None:
+            return _form(view, form, 422)
+        version = await commands.change_password(operator, new, view.origin(form), verified)
     except UserError as error:
         form.wrong("", str(error))
-    if form.errors:
         return _form(view, form, 422)
     view.console.logins.end_all(operator)
     response = see("/account?done")
-    token = view.console.logins.begin(operator, commands.version(operator) or 0)
+    # Of the version that was written, not of the present one: a reset that came behind it ends this login too.
+    token = view.console.logins.begin(operator, version)
     name = cookies.login_name(view.console.secure, request.scope)
     response.cookies.append(cookies.make(name, token, view.console.secure))
     return response
 
 
-async def _is_owner(view: View, form: Form) -> bool:
-    """Whoever finds an open browser must not take the account over; nor guess without end."""
+async def _verified(view: View, form: Form) -> int | None:
+    """The account's version whose password was shown; None: what is wrong stands in the form.
+
+    Whoever finds an open browser must not take the account over; nor guess without end.
+    """
     commands, operator = view.commands, view.login.operator
     place = f"login {view.login.csrf}"  # its own guesses slow down this login and nobody else
     async with commands.hasher.turn():
         if wait := view.console.throttle.wait(place, place, view.console.now()):
             form.wrong("old", f"Too many wrong passwords. Wait {-(-wait // 1000)} seconds, then try again.")
-            return False
+            return None
         account = commands.account(operator)
         secret = account.secret if account else None
-        if await commands.hasher.verify(form.raw("old")[: LONGEST + 1], secret):
-            return True
+        right = await commands.hasher.verify(form.raw("old")[: LONGEST + 1], secret)
+        if right and account is not None:
+            return account.version
         view.console.throttle.failed(place, place, view.console.now())
         form.wrong("old", "This is not your present password.")
-        return False
+        return None
 
 
 def _form(view: View, form: Form, status: int = 200, notice: str | None = None) -> Response[str]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from doctor.audit import Action
 from doctor.console import logins, passwords
 from doctor.console.logins import IDLE, LONGEST, Login, Logins
 from doctor.console.pages.entrance import safe_target
+from doctor.console.passwords import Hasher
 from doctor.console.throttle import FREE
 from doctor.idempotency import Origin
 from shared.errors import UserError
-from tests.console_bench import Clock, Desk, Fields, console, text_of
-from tests.doctor_bench import on_a_loop
+from tests.console_bench import CHEAP, Browser, Clock, Desk, Fields, console, text_of
+from tests.doctor_bench import LIMIT_S, on_a_loop
 
 
 def entries(desk: Desk, action: Action) -> list[tuple[str, str, str]]:
@@ -30,6 +35,13 @@ async def until_audited(desk: Desk, action: Action, count: int) -> list[tuple[st
     while len(found := entries(desk, action)) < count:
         await desk.doctor.writer.submit(lambda db: None)
     return found
+
+
+async def until_pending(desk: Desk, count: int) -> None:
+    """Wait until so many orders wait for their commit."""
+    async with asyncio.timeout(LIMIT_S):
+        while desk.doctor.writer.pending < count:  # noqa: ASYNC110  nothing tells of it
+            await asyncio.sleep(0)
 
 
 @on_a_loop
@@ -202,6 +214,69 @@ async def test_an_operator_changes_the_password(tmp_path: Path) -> None:
         assert (await there.get("/")).status_code == 303
         assert (await desk.stranger().log_in(password=desk.password)).status_code == 422
         assert (await desk.stranger().log_in(password=new)).status_code == 303
+
+
+THIEFS = "four words that the thief has chosen"
+
+
+async def change_as_thief(desk: Desk, thief: Browser, old: str) -> httpx.Response:
+    """Somebody who knows the password and has a login gives the account one of its own."""
+    return await thief.fill("/account", "/account/password", old=old, new=THIEFS, again=THIEFS)
+
+
+@on_a_loop
+async def test_a_reset_is_not_undone_by_a_change_that_was_verified_before_it(tmp_path: Path) -> None:
+    """While the new password waited to be hashed somebody was to be locked out: it is not written, and that is said."""
+    async with console(tmp_path) as desk:
+        commands, thief, verified = desk.doctor.gateway.commands, await desk.admin(), asyncio.Event()
+
+        class Slow(Hasher):
+            """Verifies for a long time."""
+
+            async def verify(self, password: str, expected: str | None) -> bool:
+                """Until the reset is committed."""
+                right = await super().verify(password, expected)
+                verified.set()
+                await reset
+                return right
+
+            @asynccontextmanager
+            async def turn(self) -> AsyncIterator[None]:
+                """At once."""
+                yield
+
+        async def reset_password() -> str:
+            await verified.wait()
+            commands.hasher = Hasher(CHEAP)
+            return (await commands.reset_password("admin", Origin("operator"))).password
+
+        commands.hasher = Slow(CHEAP)
+        reset = asyncio.ensure_future(reset_password())
+        answer = await change_as_thief(desk, thief, desk.password)
+
+        assert (answer.status_code, "by somebody else meanwhile" in text_of(answer)) == (422, True)
+        assert (await thief.get("/")).status_code == 303
+        assert (await desk.stranger().log_in(password=THIEFS)).status_code == 422
+        assert (await desk.stranger().log_in(password=await reset)).status_code == 303
+
+
+@on_a_loop
+async def test_a_reset_ends_the_login_of_a_change_that_was_committed_with_it(tmp_path: Path) -> None:
+    """The change comes first, the reset behind it, both before the change is answered."""
+    async with console(tmp_path) as desk:
+        commands, thief = desk.doctor.gateway.commands, await desk.admin()
+        await desk.doctor.settled()
+        async with desk.doctor.held_writer():
+            before = desk.doctor.writer.pending
+            change = asyncio.ensure_future(change_as_thief(desk, thief, desk.password))
+            await until_pending(desk, before + 1)
+            reset = asyncio.ensure_future(commands.reset_password("admin", Origin("operator")))
+            await until_pending(desk, before + 2)
+
+        await asyncio.gather(change, reset)
+
+        assert (await thief.get("/")).status_code == 303
+        assert (await desk.stranger().log_in(password=reset.result().password)).status_code == 303
 
 
 @on_a_loop
