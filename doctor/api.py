@@ -49,6 +49,7 @@ from doctor.answers import (
 from doctor.commands import Commands
 from doctor.fhir import routes as fhir
 from doctor.gateway import Gateway
+from doctor.http import BODY_LIMIT
 from doctor.idempotency import Origin
 from doctor.metrics import CONTENT_TYPE, Metrics
 from doctor.orders import (
@@ -366,7 +367,7 @@ def create_app(gateway: Gateway, token: str) -> Litestar:
         exception_handlers=refusals.HANDLERS,
         openapi_config=description.CONFIG,
         request_class=refusals.TextRequest,
-        request_max_body_size=refusals.BODY_LIMIT,
+        request_max_body_size=BODY_LIMIT,
         debug=False,
         logging_config=None,
     )

@@ -1,16 +1,21 @@
-"""How long the API waits for a request to arrive: from the connection, or from the answer before it, a fixed time.
+"""How the API waits for a request to arrive: whole, or nothing of it is carried out; and so long, from the connection or the answer before.
 
-Law: a deadline and nothing else. uvicorn waits without end for a request whose head or body comes byte by byte; whoever does that
-would hold a descriptor of the doctor's for each one. How long a request may take to be carried out is not limited here.
+Law: a deadline, and what makes its answer true. uvicorn waits without end for a request whose head or body comes byte by byte; whoever
+does that would hold a descriptor of the doctor's for each one. It also calls the application when the head has come, and an order
+that needs no body would be carried out although its sender never finished it. How long that may take is not limited here.
 """
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+from typing import Any, cast
 
 import h11
+from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPRequestEvent, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+BODY_LIMIT = 256 * 1024  # bytes; an order's text may be written in escapes, six for a byte, a form's in three
 REQUEST_DEADLINE = 10.0  # seconds
 LAST_LOOK = 0.1  # seconds
 
@@ -30,6 +35,10 @@ class ApiConnection(H11Protocol):
 
     _deadline: asyncio.TimerHandle | None = None
     _may_be_silent = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.app = partial(when_whole, cast(ASGIApp, self.app))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """The time for the first request begins."""
@@ -76,3 +85,24 @@ class ApiConnection(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+async def when_whole(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Call an application when the whole request has come; one that breaks off it never sees.
+
+    Of a body that is too long it sees the beginning, which is too long already.
+    """
+    body, more = bytearray(), True
+    while more:
+        message = cast(HTTPReceiveMessage, await receive())
+        if message["type"] == "http.disconnect":
+            return
+        if len(body) <= BODY_LIMIT:
+            body += message["body"]
+        more = message["more_body"]
+    whole: list[HTTPRequestEvent] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+    async def again() -> Any:
+        return whole.pop() if whole else await receive()
+
+    await app(scope, again, send)

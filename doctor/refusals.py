@@ -16,11 +16,10 @@ from litestar.openapi import ResponseSpec
 from litestar.types import ExceptionHandlersMap
 
 from doctor.answers import HealthAnswer, Problem
+from doctor.http import BODY_LIMIT
 from doctor.restoration import Unconfirmed
 from shared.errors import StorageError, UserError
 from shared.logs import get_logger
-
-BODY_LIMIT = 256 * 1024  # bytes; an order's text may be written in escapes, six for a byte
 
 _log = get_logger("api")
 

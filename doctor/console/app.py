@@ -41,6 +41,7 @@ from doctor.console.pages import (
     vitals,
 )
 from doctor.console.rendering import render
+from doctor.http import BODY_LIMIT
 from doctor.request_heads import ShortHeads
 from doctor.restoration import Unconfirmed
 from shared.errors import StorageError, TelemedError, UserError
@@ -62,7 +63,6 @@ PAGES = (
     protocol,
     account,
 )
-BODY_LIMIT = 256 * 1024  # bytes; three times what the longest message takes, as a form writes it
 
 _log = get_logger("console")
 _Connection: TypeAlias = ASGIConnection[Any, Login, Any, State]

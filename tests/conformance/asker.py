@@ -15,7 +15,7 @@ from schemathesis.checks import CheckFunction, not_a_server_error
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi import checks
 
-from doctor.refusals import BODY_LIMIT
+from doctor.http import BODY_LIMIT
 from tests.conformance.socket_session import BASE
 
 SHAPE: list[CheckFunction] = [

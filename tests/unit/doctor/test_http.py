@@ -6,14 +6,14 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
 from doctor import http
-from doctor.http import ApiConnection
+from doctor.http import BODY_LIMIT, ApiConnection, when_whole
 from tests.doctor_bench import on_a_loop
 
 WHOLE = b"POST / HTTP/1.1\r\nHost: doctor\r\nContent-Length: 4\r\n\r\nbody"
@@ -62,6 +62,10 @@ class Client:
         assert head.startswith(b"HTTP/1.1 200")
         return await self.reader.readexactly(1)
 
+    async def served(self) -> None:
+        """Wait until the server does nothing more for this connection."""
+        await asyncio.gather(*self.server.tasks)
+
     async def cut(self) -> bool:
         """Wait until the other end has closed; whether it did so without a word."""
         try:
@@ -71,9 +75,9 @@ class Client:
 
 
 @asynccontextmanager
-async def connection() -> AsyncIterator[Client]:
-    """A connection to the application above."""
-    config = uvicorn.Config(answer, log_config=None, lifespan="off", timeout_keep_alive=int(NEVER))
+async def connection(app: Any = answer) -> AsyncIterator[Client]:
+    """A connection to an application, the one above where nothing else is said."""
+    config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_keep_alive=int(NEVER))
     ours, theirs = socket.socketpair()
     loop = asyncio.get_running_loop()
     transport, server = await loop.connect_accepted_socket(lambda: Watched(config), theirs)
@@ -100,6 +104,57 @@ def test_a_request_that_does_not_arrive_whole_is_ended(part: bytes, monkeypatch:
             assert f"Content-Length: {len(body)}".encode() in head
 
     on_a_loop(scenario)()
+
+
+@pytest.mark.parametrize("end", ["deadline", "disconnect"])
+def test_of_a_request_that_does_not_arrive_whole_nothing_is_carried_out(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even by an application that looks at no body: it is never called."""
+    monkeypatch.setattr(http, "REQUEST_DEADLINE", 0.05 if end == "deadline" else NEVER)
+    called = []
+
+    async def order(scope: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
+        called.append(scope["path"])
+        await answer(scope, receive, send)
+
+    async def scenario() -> None:
+        async with connection(order) as client:
+            client.writer.write(WHOLE[:-1])
+            if end == "deadline":
+                assert b"nothing was carried out" in await client.reader.read()
+            else:
+                await client.writer.drain()
+                client.writer.close()
+            await client.closed.wait()
+            await client.served()
+        assert called == []
+        async with connection(order) as client:
+            assert await client.ask(WHOLE) == b"4"
+        assert called == ["/"]
+
+    on_a_loop(scenario)()
+
+
+@on_a_loop
+async def test_of_a_body_that_is_too_long_an_application_sees_so_much_and_no_more() -> None:
+    """It is kept as far as it shows that; the rest is read and dropped."""
+    sent = [b"x" * 1000] * 1000
+    arriving: list[Any] = [{"type": "http.request", "body": part, "more_body": True} for part in sent]
+    arriving[-1]["more_body"] = False
+    arriving.append({"type": "http.disconnect"})
+    seen = []
+
+    async def receive() -> Any:
+        return arriving.pop(0)
+
+    async def look(scope: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
+        seen.extend([await receive(), await receive()])
+
+    await when_whole(look, cast(Any, {}), receive, cast(Any, None))
+
+    assert BODY_LIMIT < len(seen[0]["body"]) <= BODY_LIMIT + 1000
+    assert (seen[0]["more_body"], seen[1]["type"]) == (False, "http.disconnect")
 
 
 def test_a_connection_that_says_nothing_more_is_ended_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:

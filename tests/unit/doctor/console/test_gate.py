@@ -10,9 +10,9 @@ import httpx
 import pytest
 from litestar import Litestar
 
-from doctor.console import app as app_module
 from doctor.console.gate import HEADERS, Gate
 from doctor.console.rendering import environment, static_files
+from doctor.http import BODY_LIMIT
 from shared.errors import StorageError
 from tests.console_bench import ADDRESS, Browser, Desk, console, text_of
 from tests.doctor_bench import on_a_loop
@@ -206,7 +206,7 @@ async def test_what_goes_wrong_is_said_on_a_page(tmp_path: Path, monkeypatch: py
             (await browser.get("/messages/%20"), 404, "There is no such page"),
             (await browser.get("/groups/nowhere"), 404, "There is no such page"),
             (await browser.post("/messages", {}), 405, "does not take that"),
-            (await sent(b"csrf=" + b"x" * app_module.BODY_LIMIT), 413, "too long"),
+            (await sent(b"csrf=" + b"x" * BODY_LIMIT), 413, "too long"),
             (await sent(b"{}", "application/json"), 415, "URL-encoded"),
             (await sent(f"csrf={token}&name=%ff".encode()), 400, "not UTF-8"),
             (await sent(b"csrf=\xff"), 400, "not UTF-8"),
