@@ -93,7 +93,7 @@ def create_server(gateway: Gateway, state_dir: str) -> ApiServer:
             uds=str(path),
             http=ApiConnection,
             log_config=None,
-            log_level="warning",
+            log_level="error",  # below, uvicorn has a line for whatever anybody sends that is no HTTP
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=2,

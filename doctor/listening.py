@@ -41,13 +41,16 @@ def bind(name: str, host: str, port: int) -> socket.socket:
 
 
 def serving(app: ASGIApp, connection: type[PortConnection], answered: int) -> uvicorn.Config:
-    """How uvicorn serves such a port: it says nothing of itself, believes no proxy, and answers so many requests at once."""
+    """How uvicorn serves such a port: it says nothing of itself or of strangers, believes no proxy, and answers so many requests at once.
+
+    Its warnings are about what anybody sends, a line each: what is no HTTP, an upgrade, one request too many. Errors are ours.
+    """
     return uvicorn.Config(
         app,
         http=connection,
         ws="none",
         log_config=None,
-        log_level="warning",
+        log_level="error",
         access_log=False,
         lifespan="off",
         proxy_headers=False,

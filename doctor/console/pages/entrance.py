@@ -119,7 +119,7 @@ def _note(console: Console, operator: str, action: Action, detail: str) -> None:
 
 def _note_failure(console: Console, known: bool, name: str, address: str) -> None:
     """Anybody can type names: those that exist get so many entries a minute, all others are counted."""
-    _log.warning("login failed", address=address)
+    console.house.noise.tell("login failed", address, clock().elapsed)
     if known and console.house.entries.take(f"console {name}", console.now()):
         console.house.ledger.note(Action.LOGIN_FAILED, name, f"from {address}")
     else:

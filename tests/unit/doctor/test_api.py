@@ -585,6 +585,30 @@ async def test_the_server_answers_on_its_socket_and_stops(short_dir: Path) -> No
 
 
 @on_a_loop
+async def test_what_is_no_request_writes_no_line(short_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither what is no HTTP at all nor an order that breaks off."""
+    async with running(short_dir) as doctor:
+        server = api_server.create_server(doctor.gateway, str(short_dir / "state"))
+        serving = asyncio.create_task(server.serve())
+        await LOG.until("api ready")
+        before = len(LOG.lines)
+        for sent in (
+            b"\0\r\n\r\n",
+            b"POST /v1/groups HTTP/1.1\r\nHost: doctor\r\nContent-Length: 9\r\n\r\n{",
+        ):
+            path = api_directory(str(short_dir / "state")) / SOCKET_NAME
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(sent)
+            writer.write_eof()
+            await reader.read()
+            writer.close()
+        server.should_exit = True
+        await serving
+        assert [line for line in LOG.lines[before:] if line["level"] != "debug"] == []
+    assert caplog.records == []
+
+
+@on_a_loop
 async def test_a_server_ends_when_it_is_told_to(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And not at its next tick, which would be tomorrow."""
     monkeypatch.setattr(api_server, "TICK", 86_400)

@@ -17,9 +17,10 @@ from doctor.console.pages.entrance import safe_target
 from doctor.console.passwords import Hasher
 from doctor.console.throttle import FREE
 from doctor.idempotency import Origin
+from doctor.noise import IN_FULL
 from shared.errors import UserError
 from tests.console_bench import CHEAP, Browser, Clock, Desk, Fields, console, text_of
-from tests.doctor_bench import LIMIT_S, on_a_loop
+from tests.doctor_bench import LIMIT_S, LOG, on_a_loop
 
 
 def entries(desk: Desk, action: Action) -> list[tuple[str, str, str]]:
@@ -118,6 +119,17 @@ async def test_wrong_passwords_are_slowed_down_and_nobody_is_locked_out(tmp_path
         failures = await until_audited(desk, Action.LOGIN_FAILED, FREE - 1)
         assert failures[0] == ("gateway", "admin", "from 198.51.100.9")
         assert "nobody" not in {subject for _, subject, _ in failures}
+
+
+@on_a_loop
+async def test_wrong_passwords_write_so_many_lines_and_no_more(tmp_path: Path) -> None:
+    """Wherever they come from, and whoever is named."""
+    async with console(tmp_path) as desk:
+        for number in range(IN_FULL + 5):
+            answer = await desk.stranger(f"192.0.2.{number}").log_in(f"name-{number}", "wrong")
+            assert answer.status_code == 422
+        warnings = [line for line in LOG.find("login failed") if line["level"] == "warning"]
+        assert [line["host"] for line in warnings] == [f"192.0.2.{number}" for number in range(IN_FULL)]
 
 
 @on_a_loop

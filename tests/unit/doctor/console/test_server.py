@@ -185,6 +185,33 @@ def test_a_certificate_that_others_can_read_the_key_of_is_refused(tmp_path: Path
     on_a_loop(scenario)()
 
 
+HEAD = "POST /login HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+STRANGE = {
+    "no HTTP": "\0\r\n\r\n",
+    "a form that breaks off": HEAD + "Content-Length: 100\r\n\r\nname=x",
+    "a form in pieces that are none": HEAD + "Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "an upgrade": "GET /login HTTP/1.1\r\nHost: {host}\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+}
+
+
+@on_a_loop
+async def test_no_connection_of_a_strangers_writes_a_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever it sends, and wherever it ends: neither in our log nor in a library's, which no bound of ours holds."""
+    async with listening(tmp_path) as (_, server):
+        before = len(LOG.lines)
+        url = httpx.URL(server.address)
+        for text in STRANGE.values():
+            reader, writer = await asyncio.open_connection(url.host, url.port)
+            writer.write(text.format(host=f"{url.host}:{url.port}").encode())
+            writer.write_eof()
+            await reader.read()
+            writer.close()
+    assert [line for line in LOG.lines[before:] if line["level"] != "debug"] == []
+    assert caplog.records == []
+
+
 class Refusing(asyncio.Transport):
     """A browser that takes nothing: whatever is written stays."""
 
