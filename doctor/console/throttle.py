@@ -1,14 +1,15 @@
 """How long one has to wait between wrong passwords: by account, and by the address that they come from.
 
 Law: delays, never a lock. A stranger can slow down its own address, and an account for addresses from which nobody has logged
-in to it; an address from which its operator has logged in before is not slowed down by what others do.
+in to it; an address from which its operator has logged in before is not slowed down by what others do elsewhere. A right password
+forgives the wrong ones for its own account alone: whoever has an account could guess at another one without end.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
 
 from shared.protocol.clock import SECOND
 
@@ -17,6 +18,7 @@ LONGEST_FOR_ADDRESS = 60 * SECOND
 LONGEST_FOR_ACCOUNT = 15 * SECOND
 FORGOTTEN_AFTER = 15 * 60 * SECOND
 ENTRIES = 10_000
+TOLD_APART = 16  # accounts in one record; what is wrong for others is not forgiven before it is forgotten
 
 
 @dataclass(slots=True)
@@ -24,6 +26,21 @@ class _Record:
     failures: int = 0
     until: int = 0
     last: int = 0
+    by_account: Counter[str] = field(default_factory=Counter)
+
+    def count(self, account: str, longest: int, now: int) -> None:
+        self.failures += 1
+        self.last = now
+        if account in self.by_account or len(self.by_account) < TOLD_APART:
+            self.by_account[account] += 1
+        beyond = self.failures - FREE
+        if beyond >= 0:
+            self.until = now + min(SECOND << min(beyond, 10), longest)
+
+    def forgive(self, account: str) -> None:
+        self.failures -= self.by_account.pop(account, 0)
+        if self.failures < FREE:
+            self.until = 0
 
 
 class Throttle:
@@ -40,16 +57,14 @@ class Throttle:
     def failed(self, account: str, address: str, now: int) -> None:
         """A password was wrong."""
         for record, longest in self._of(account, address, now, make=True):
-            record.failures += 1
-            record.last = now
-            beyond = record.failures - FREE
-            if beyond >= 0:
-                record.until = now + min(SECOND << min(beyond, 10), longest)
+            record.count(account, longest, now)
 
     def succeeded(self, account: str, address: str) -> None:
         """A password was right: from here the account is reached whatever others do."""
         network = _network(address)
-        self._records.pop(("address", network), None)
+        record = self._records.get(("address", network))
+        if record is not None:
+            record.forgive(account)
         self._known[account, network] = None
         self._known.move_to_end((account, network))
         if len(self._known) > ENTRIES:

@@ -50,13 +50,39 @@ def test_a_stranger_delays_an_account_a_little_and_its_operator_not_at_all() -> 
     assert it.wait("admin", HOME, 0) == 1000
 
 
-def test_the_right_password_clears_the_address_it_came_from() -> None:
+def test_the_right_password_forgives_the_wrong_ones_before_it() -> None:
     """Who mistypes and then does not begins anew."""
     it = Throttle()
     guess(it, FREE + 2, address=HOME)
     it.succeeded("admin", HOME)
 
     assert it.wait("admin", HOME, 0) == 0
+    guess(it, FREE - 1, address=HOME)
+    assert it.wait("admin", HOME, 0) == 0
+
+
+def test_whoever_has_an_account_guesses_no_faster_at_another_one() -> None:
+    """Its own right password in between forgives nothing of that, though the other's operator has been here before."""
+    it, now, waited = Throttle(), 0, 0
+    it.succeeded("admin", HOME)
+    for _ in range(20):
+        guess(it, 1, address=HOME, now=now)
+        waited = it.wait("admin", HOME, now)
+        now += waited
+        it.succeeded("bea", HOME)
+
+    assert waited == LONGEST_FOR_ADDRESS
+
+
+def test_of_so_many_accounts_wrong_passwords_are_told_apart() -> None:
+    """Whoever types ever other names fills no memory, and is forgiven nothing for the rest."""
+    it = Throttle()
+    for number in range(100):
+        guess(it, 1, f"name-{number}")
+    it.succeeded("name-99", AWAY)
+
+    assert it.wait("admin", AWAY, 0) == LONGEST_FOR_ADDRESS
+    assert max(len(record.by_account) for record in it._records.values()) == throttle.TOLD_APART
 
 
 def test_a_network_of_ipv6_is_one_address() -> None:
