@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from doctor import groups, receipts, roster, streams
+from doctor import groups, receipts, roster, rotations, streams
 from doctor.answers import PatientAnswer, ReportAnswer
 from doctor.feed import Feed
 from doctor.questions import Questions, live_state
@@ -23,6 +23,7 @@ from shared.wire.messages import Stream, TargetKind
 MESSAGES = 20
 REPLIES = 50
 INVITATIONS = 100
+MISSING = 20  # patients that a rotation waits for
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,16 @@ class PatientsPage:
         return self.start + len(self.rows)
 
 
+@dataclass(frozen=True, slots=True)
+class RotationProgress:
+    """The last rotation of the doctor's keys. `began` in milliseconds; `missing`: how many have not confirmed them, `named`: the first."""
+
+    sequence: int
+    began: int
+    missing: int
+    named: list[str]
+
+
 class Overview(Questions):
     """Questions whose answers are pages, not JSON."""
 
@@ -104,6 +115,13 @@ class Overview(Questions):
     def restored(self) -> bool:
         """Whether a restored database waits to be confirmed."""
         return self._office.restoration.pending is not None
+
+    def rotation_progress(self) -> RotationProgress | None:
+        """How far the last rotation of the doctor's keys is; None: there was none."""
+        if not self._office.keys.rotations:
+            return None
+        last = self._office.keys.rotations[-1]
+        return RotationProgress(last.sequence, last.time, *rotations.count_unconfirmed(self.reader, MISSING))
 
     def patient(self, patient_id: str) -> PatientAnswer | None:
         """One patient, with what is known right now; None: there is none."""

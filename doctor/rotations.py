@@ -85,6 +85,13 @@ def unconfirmed(db: sqlite3.Connection) -> list[str]:
     return [row[0] for row in db.execute("SELECT patient_id FROM unconfirmed ORDER BY patient_id")]
 
 
+def count_unconfirmed(db: sqlite3.Connection, limit: int) -> tuple[int, list[str]]:
+    """How many have not confirmed the new keys, and the first so many of them, by id."""
+    (count,) = db.execute("SELECT count(*) FROM unconfirmed").fetchone()
+    rows = db.execute("SELECT patient_id FROM unconfirmed ORDER BY patient_id LIMIT ?", (limit,))
+    return int(count), [row[0] for row in rows]
+
+
 def settle(db: sqlite3.Connection, patient_id: str, now: int) -> int | None:
     """A patient has a session under the present keys, so it has pinned them, or it has left the roster.
 

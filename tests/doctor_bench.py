@@ -513,6 +513,15 @@ class Doctor:
             await self.settled()
 
 
+async def learn(doctor: Doctor, device: Device) -> None:
+    """A device comes back: once to learn the new keys, once under them."""
+    await device.gone()
+    await doctor.connect(device)
+    await device.gone()
+    await doctor.connect(device)
+    await doctor.attached(device, "everyone")
+
+
 def settings_for(directory: Path, **changes: Any) -> DoctorSettings:
     """Settings for a doctor below a directory, on a free port."""
     values: dict[str, Any] = {

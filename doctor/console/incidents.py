@@ -55,7 +55,7 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class _Plain:
-    """What is said of an action: `title` with {who} for whom it was done to and {by} for who did it."""
+    """What is said of an action: `title` with {who} for whom it was done to, {by} for who did it and {cause} for what had it done."""
 
     title: str
     tone: str = "quiet"
@@ -84,13 +84,20 @@ _PLAIN = {
     ),
     Action.RESTORED: _Plain("A restored database was confirmed by {by}"),
     Action.CLOCK_ACCEPTED: _Plain("{by} said that the clock is right, which was ahead before"),
-    Action.INVITATIONS_VOIDED: _Plain("Open invitations were made void, since a database was restored"),
+    Action.INVITATIONS_VOIDED: _Plain("Open invitations were made void, since {cause}"),
+    Action.KEYS_ROTATED: _Plain(
+        "The doctor's keys were rotated by {by}",
+        "quiet",
+        "Every device has to connect to learn the new ones; beside this list stands how many have not. Copy the doctor's keys again.",
+    ),
+    Action.ROTATION_COMPLETE: _Plain("Every patient has the doctor's new keys: rotation {who} is complete"),
     Action.REVOKED: _Plain("{who} was revoked by {by}"),
     Action.RETIRED: _Plain("{who} was retired by {by}"),
     Action.OPERATOR_ADDED: _Plain("{who} was made an operator of this console by {by}"),
     Action.OPERATOR_REMOVED: _Plain("The operator {who} was removed by {by}"),
     Action.PASSWORD_CHANGED: _Plain("The password of {who} was changed by {by}"),
 }
+_CAUSES = {"database": "a database was restored", "rotation": "the doctor's keys were rotated"}
 SECURITY = tuple(_PLAIN)
 """What is a security event."""
 DEPARTURES = (Action.REVOKED, Action.RETIRED)
@@ -105,7 +112,11 @@ _CODES = {
 def tell(entry: Entry) -> Incident:
     """An entry of one of the `SECURITY` actions, in plain words."""
     plain = next(said for action, said in _PLAIN.items() if action.value == entry.action)
-    names = {"who": entry.subject, "by": actor_of(entry)}
+    names = {
+        "who": entry.subject,
+        "by": actor_of(entry),
+        "cause": _CAUSES.get(entry.subject, entry.subject),
+    }
     why, where = _why(entry)
     return Incident(entry, plain.tone, plain.title.format_map(names), why, where, plain.advice)
 

@@ -1,4 +1,5 @@
-"""Security events: who was refused, why, from where, and what to do; from the audit log and from what the doctor counts."""
+"""Security events: who was refused, why, from where, and what to do; from the audit log and from what the doctor counts. And how far a
+rotation of the doctor's keys is."""
 
 from __future__ import annotations
 
@@ -32,6 +33,12 @@ async def show_counts(view: Viewed) -> Response[str]:
     return view.page("events_counts.html", tallied=incidents.tallied(view.console.house))
 
 
+@get("/events/rotation", opt={"quiet": True})
+async def show_rotation(view: Viewed) -> Response[str]:
+    """Whether all patients have the doctor's present keys."""
+    return view.page("events_rotation.html", rotation=view.commands.rotation_progress())
+
+
 def _page(request: HtmlRequest, view: View, template: str) -> Response[str]:
     before = place_in(request)
     read = log_reading.read(view, PAGE, before, SECURITY)
@@ -42,8 +49,9 @@ def _page(request: HtmlRequest, view: View, template: str) -> Response[str]:
         unreadable=read.unreadable,
         events=[incidents.tell(entry) for entry in read.entries],
         tallied=incidents.tallied(view.console.house),
+        rotation=view.commands.rotation_progress(),
         section="/events",
     )
 
 
-HANDLERS = [show_events, list_events, show_counts]
+HANDLERS = [show_events, list_events, show_counts, show_rotation]

@@ -32,6 +32,7 @@ from tests.doctor_bench import (
     ME,
     Device,
     Doctor,
+    learn,
     on_a_loop,
     running,
     settings_for,
@@ -45,15 +46,6 @@ ALL_SUITES = [suite.name for suite in SUITES.values()]
 def key_of(doctor: Doctor) -> str:
     """The fingerprint of the doctor's present P-256 key."""
     return doctor.gateway.commands.rotation().keys["ecdsa_p256"]
-
-
-async def learn(doctor: Doctor, device: Device) -> None:
-    """A device comes back: once to learn the new keys, once under them."""
-    await device.gone()
-    await doctor.connect(device)
-    await device.gone()
-    await doctor.connect(device)
-    await doctor.attached(device, "everyone")
 
 
 def private_keys(directory: Path) -> set[str]:

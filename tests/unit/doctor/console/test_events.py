@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from doctor import chronicle
+from doctor import chronicle, overview
 from doctor.audit import Action
 from doctor.chronicle import Entry
 from doctor.console import incidents
@@ -19,7 +19,7 @@ from doctor.door import TurnedAway
 from shared.wire.checks import Check
 from shared.wire.opcodes import AlertCode
 from tests.console_bench import console, text_of
-from tests.doctor_bench import LOG, ME, on_a_loop
+from tests.doctor_bench import LOG, ME, learn, on_a_loop
 
 
 def entry(action: Action, detail: str, subject: str = "anna", actor: str = "gateway") -> Entry:
@@ -82,6 +82,30 @@ def test_whatever_the_doctor_refuses_has_its_sentence_and_its_advice() -> None:
         (
             entry(Action.RETIRED, "groups everyone", actor="timer"),
             "anna was retired by the doctor itself",
+            "",
+            "",
+        ),
+        (
+            entry(Action.INVITATIONS_VOIDED, "1 open ones", "rotation"),
+            "Open invitations were made void, since the doctor's keys were rotated",
+            "",
+            "",
+        ),
+        (
+            entry(Action.INVITATIONS_VOIDED, "1 open ones", "database"),
+            "Open invitations were made void, since a database was restored",
+            "",
+            "",
+        ),
+        (
+            entry(Action.KEYS_ROTATED, "", "3", "operator"),
+            "The doctor's keys were rotated by operator",
+            "",
+            "",
+        ),
+        (
+            entry(Action.ROTATION_COMPLETE, "", "3"),
+            "Every patient has the doctor's new keys: rotation 3 is complete",
             "",
             "",
         ),
@@ -206,3 +230,30 @@ async def test_older_events_are_found_page_by_page(tmp_path: Path, monkeypatch: 
         assert "Nothing of this kind among the entries" in text
         assert "Look further back" in text
         assert incidents.tallied(desk.doctor.house) == []
+
+
+@on_a_loop
+async def test_the_page_says_for_whom_a_rotation_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never rotated; under way, since when and without whom; complete."""
+    monkeypatch.setattr(overview, "MISSING", 1)
+    async with console(tmp_path) as desk:
+        browser, doctor = await desk.admin(), desk.doctor
+        assert "never rotated" in text_of(await browser.get("/events"))
+        anna, bob = await doctor.device("anna"), await doctor.device("bob")
+        await doctor.gateway.commands.rotate_keys(ME)
+        await bob.gone()
+
+        text = text_of(await browser.get("/events"))
+        assert "The doctor's keys were rotated by test" in text
+        assert "Under way Rotation 1, since" in text
+        assert "2 patients have not been back to confirm the new keys. anna and 1 more" in text
+        await learn(doctor, anna)
+        assert "1 patient has not been back to confirm the new keys. bob" in text_of(
+            await browser.get("/events/rotation")
+        )
+        await doctor.gateway.commands.retire("bob", ME)
+        text = text_of(await browser.get("/events"))
+        assert "Complete Rotation 1, of" in text
+        assert "rotation 1 is complete" in text
