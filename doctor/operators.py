@@ -85,6 +85,10 @@ class Operators(Desk):
                 f" a letter or digit first, and none of {', '.join(sorted(RESERVED))}."
             )
         password = passwords.generate()
+        await self._add(name, password, origin)
+        return PasswordAnswer(name, password)
+
+    async def _add(self, name: str, password: str, origin: Origin) -> None:
         secret = await self._hashed(password)
         now = clock().wall
 
@@ -97,7 +101,6 @@ class Operators(Desk):
             audit.append(db, now, origin.actor, Action.OPERATOR_ADDED, name)
 
         await self._office.writer.submit(work)
-        return PasswordAnswer(name, password)
 
     async def reset_password(self, name: str, origin: Origin) -> PasswordAnswer:
         """Give an operator a new password of our choice; ends its logins.
@@ -182,13 +185,20 @@ class Operators(Desk):
         return ConsoleAnswer(self.console.address, self.console.certificate, self.first_password())
 
     async def provide_first_operator(self) -> PasswordAnswer | None:
-        """Where there is no operator yet, make one; its password waits in a file for whoever runs this machine."""
+        """Where there is no operator yet, make one; its password waits in a file for whoever runs this machine.
+
+        Raises:
+            StorageError: there is none yet; the next start tries again.
+        """
         if self.reader.execute("SELECT 1 FROM operators LIMIT 1").fetchone():
             return None
-        answer = await self.add_operator(FIRST_OPERATOR, Origin("gateway"))
+        password = passwords.generate()
         private_directory(self._first_password.parent)
-        await asyncio.to_thread(write_private, self._first_password, answer.password.encode())
-        return answer
+        # The file first: an account whose password nobody has been told would never be made again. A file without its account is
+        # replaced by the next start.
+        await asyncio.to_thread(write_private, self._first_password, password.encode())
+        await self._add(FIRST_OPERATOR, password, Origin("gateway"))
+        return PasswordAnswer(FIRST_OPERATOR, password)
 
     def first_password(self) -> str | None:
         """The first password, until somebody has logged in with it.

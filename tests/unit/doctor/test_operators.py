@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
+from doctor import operators
 from doctor.audit import Action
 from doctor.console.passwords import Hasher
 from doctor.idempotency import Origin
@@ -50,6 +52,36 @@ async def test_the_first_operator_is_made_once(tmp_path: Path) -> None:
     async with running(tmp_path) as doctor:
         with pytest.raises(UserError, match="chmod 600"):
             doctor.gateway.commands.first_password()
+
+
+@pytest.mark.parametrize("refusing", ["file", "database"])
+@on_a_loop
+async def test_whatever_refuses_the_first_operator_the_next_start_makes_it(
+    refusing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a crash between the two: the account and the file of its password are both there, or both made anew."""
+
+    def full(*_: object) -> None:
+        raise StorageError("the disk is full")
+
+    async with running(tmp_path) as doctor:
+        commands = cheap(doctor).gateway.commands
+        async with AsyncExitStack() as disk:
+            if refusing == "file":
+                disk.enter_context(monkeypatch.context()).setattr(operators, "write_private", full)
+            else:
+                await disk.enter_async_context(doctor.refusing_disk())
+            with pytest.raises(StorageError):
+                await commands.provide_first_operator()
+        assert commands.list_operators() == []
+    async with running(tmp_path) as doctor:
+        commands = cheap(doctor).gateway.commands
+        made = await commands.provide_first_operator()
+        account = commands.account("admin")
+        assert made is not None
+        assert account is not None
+        assert commands.first_password() == made.password
+        assert await commands.hasher.verify(made.password, account.secret)
 
 
 @on_a_loop
