@@ -68,8 +68,9 @@ class Trace:
             self.steps.append((monotonic_ns(), traced))
 
     def fail(self, failed: Failed) -> None:
-        """The peer broke a rule."""
+        """The peer broke a rule, as a stranger or as whom it had proved to be by then."""
         self.failed = (failed.check, failed.detail)
+        self.patient = failed.patient_id or self.patient
 
 
 class Traces:
@@ -87,7 +88,7 @@ class Traces:
         return trace
 
     def proved(self, trace: Trace, patient_id: str) -> None:
-        """The device has proved its key."""
+        """The device has proved its key, and nothing speaks against it. One that is revoked stays among strangers: it comes without end."""
         trace.patient = patient_id
         self._proved.append(trace)
 

@@ -31,6 +31,7 @@ async def test_a_handshake_is_kept_with_its_checks(tmp_path: Path) -> None:
         failed = doctor.house.traces.newest_first()[0]
         assert failed.failed is not None
         assert failed.failed[0] is Check.NOT_REVOKED
+        assert failed.patient == "anna"
         assert not failed.established
 
 

@@ -159,9 +159,28 @@ async def test_the_page_follows_what_happens(tmp_path: Path) -> None:
         text = text_of(await browser.get(f"/protocol/drawing?seen={seen}"))
         assert "V-037 demands that neither the id nor the key is revoked" in text
         assert "ALERT REVOKED, sealed" in text
+        assert "proved nothing" not in text, "V-036 comes before V-037: it has proved its key"
+        assert 'href="/patients/anna"' in (await browser.get("/protocol")).text
+        assert "anna ✕ Refused" in text_of(await browser.get("/protocol/list?patient=anna"))
         text = text_of(await browser.get(f"/protocol/{trace.name}"))
         assert "Both sides have proved who they are" in text
         assert "Follow the newest" in text
+
+
+@on_a_loop
+async def test_who_proves_a_key_and_is_on_no_roster_is_named_without_a_page(tmp_path: Path) -> None:
+    """A revoked device that enrols anew under another name; there is no patient of that name to look at."""
+    async with console(tmp_path) as desk:
+        browser, doctor = await desk.admin(), desk.doctor
+        anna = await doctor.device("anna")
+        await doctor.gateway.commands.revoke("anna", ME)
+        await anna.gone()
+        await doctor.connect(Device(await doctor.invite("berta"), key=anna.key))
+        await LOG.until("refused", check="V-037")
+
+        page = await browser.get("/protocol")
+        assert "berta ✕ Refused" in text_of(page)
+        assert "/patients/berta" not in page.text
 
 
 @on_a_loop
