@@ -14,7 +14,8 @@ import msgspec
 
 from doctor import audit, thresholds
 from doctor.audit import Action
-from shared.errors import StorageError, UserError
+from shared.errors import UserError
+from shared.storage import cells
 from shared.storage.sealed import Sealer
 from shared.vitals import Measure, Vitals
 
@@ -169,10 +170,7 @@ class Alerts:
         sealed: bytes,
     ) -> Alert:
         text = self._sealer.open("alerts", "finding", str(number).encode(), sealed)
-        try:
-            finding = msgspec.json.decode(text, type=Finding)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise StorageError(f"alerts: {number} was written by another release ({error})") from error
+        finding = cells.record(Finding, text, "alerts", "finding", number)
         return Alert(number, patient_id, raised, latest, ended, acknowledged, acknowledged_by, finding)
 
 

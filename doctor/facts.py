@@ -15,6 +15,7 @@ import msgspec
 
 from doctor.keyring import Keyring
 from shared.errors import StorageError, UserError
+from shared.storage import cells
 from shared.storage.sealed import Sealer
 
 
@@ -81,10 +82,7 @@ def read(db: sqlite3.Connection, sealer: Sealer, kind: type[F]) -> F | None:
     if row is None:
         return None
     text = sealer.open("facts", "value", name.encode(), row[0])
-    try:
-        return msgspec.json.decode(text, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise StorageError(f"facts: {name} was written by another release ({error})") from error
+    return cells.record(kind, text, "facts", "value", name)
 
 
 def write(db: sqlite3.Connection, sealer: Sealer, fact: Fact) -> None:

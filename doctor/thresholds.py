@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from doctor import audit
 from doctor.audit import Action
-from shared.errors import StorageError
+from shared.storage import cells
 from shared.vitals import Measure
 
 Limit = Annotated[float, Meta(ge=0, le=400)]
@@ -79,12 +79,7 @@ def load(db: sqlite3.Connection, patient_id: str) -> Thresholds:
     row = db.execute("SELECT bounds FROM thresholds WHERE patient_id = ?", (patient_id,)).fetchone()
     if row is None:
         return Thresholds()
-    try:
-        return msgspec.json.decode(row[0], type=Thresholds)
-    except msgspec.DecodeError as error:
-        raise StorageError(
-            f"thresholds.bounds of row {patient_id} is damaged; restore the database from a backup"
-        ) from error
+    return cells.record(Thresholds, row[0], "thresholds", "bounds", patient_id)
 
 
 def change(

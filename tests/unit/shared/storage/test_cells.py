@@ -6,6 +6,7 @@ import contextlib
 from enum import Enum
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from shared.errors import StorageError
@@ -32,6 +33,28 @@ def test_another_value_is_damage_named_by_its_place(value: object) -> None:
         StorageError, match=r"things\.colour of row 3 is damaged: .* is none of 'red', 'blue'"
     ):
         cells.member(Colour, value, "things", "colour", 3)
+
+
+class Pair(msgspec.Struct, forbid_unknown_fields=True):
+    """A record."""
+
+    left: int
+    right: str
+
+
+def test_a_record_is_read_back() -> None:
+    """From a text, or from what was sealed."""
+    for data in ('{"left": 1, "right": "b"}', b'{"left": 1, "right": "b"}'):
+        assert cells.record(Pair, data, "things", "pair", 3) == Pair(1, "b")
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b'{"left": 1}', b'{"left": "1", "right": ""}', b'{"left": 1, "right": "\xff"}']
+)
+def test_another_record_is_damage_or_another_releases(data: bytes) -> None:
+    """Half of one, another shape, no text: named by its place."""
+    with pytest.raises(StorageError, match=r"things\.pair of row 3 is damaged, or was written by another"):
+        cells.record(Pair, data, "things", "pair", 3)
 
 
 def test_a_text_that_is_no_utf_8_is_damage_for_writer_and_reader(tmp_path: Path) -> None:
