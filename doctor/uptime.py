@@ -33,23 +33,25 @@ class Uptime:
 
     def __init__(self, before: Ran | None, span: int, now: Instant) -> None:
         self._span = span
-        self._began = now.elapsed
+        self._start = now
         self._noted = before or Ran(0, ())
         self._before = self._noted.total
-        self._due = 0  # a run begins with a mark
+        self._due = 0
 
     def note(self, now: Instant) -> Ran | None:
         """Count on; what has to be kept for the next run, once an hour, and otherwise None."""
-        total = self._before + now.elapsed - self._began
+        total = self._before + now.elapsed - self._start.elapsed
         if total < self._due:
             return None
-        self._noted = Ran(total, (*self._counting(total), (now.wall, total)))
+        # A run begins with a mark of its start, however late the first call comes.
+        mark = (now.wall, total) if self._due else (self._start.wall, self._before)
+        self._noted = Ran(total, (*self._counting(total), mark))
         self._due = total + STEP
         return self._noted
 
     def unseen_before(self, now: Instant) -> int:
         """The wall clock's time such that whoever was last seen before it has been unseen for the span; 0: nobody has."""
-        total = self._before + now.elapsed - self._began
+        total = self._before + now.elapsed - self._start.elapsed
         marks = self._counting(total)
         if not marks or marks[0][1] > total - self._span:
             return 0

@@ -27,6 +27,14 @@ def test_nobody_is_unseen_before_the_doctor_has_run_for_so_long() -> None:
     assert uptime.unseen_before(now) == 0
 
 
+def test_a_run_counts_from_its_start_however_late_it_is_first_looked_at() -> None:
+    """The timer was held up, or a test's clock has moved meanwhile."""
+    uptime, now = Uptime(None, SPAN, Instant(WALL, 0)), Instant(WALL, 4 * DAY)
+    uptime.note(now)
+
+    assert uptime.unseen_before(now) == WALL - SPAN
+
+
 def test_a_doctor_that_ran_all_the_time_goes_by_its_clock() -> None:
     """As many days as are set."""
     uptime, _, now = run(None, 24 * 10)

@@ -135,5 +135,8 @@ async def test_rubbish_is_the_askers_mistake(tmp_path: Path) -> None:
                 content = f"csrf={token}&{pairs}".encode()
                 answer = await browser.http.post(path, content=content, headers=headers)
             assert answer.status_code < 500, (path, pairs)
-            assert answer.status_code < 300 or answer.status_code == 303 or "<h1>" in answer.text
+            told = (
+                answer.status_code == 414 or "<h1>" in answer.text
+            )  # an address that is too long gets no page
+            assert answer.status_code < 300 or answer.status_code == 303 or told
     assert LOG.find("request failed") == []
