@@ -645,11 +645,12 @@ def serving_in_a_thread(directory: Path, **changes: Any) -> Iterator[Doctor]:
     started: queue.Queue[tuple[Doctor, asyncio.Event] | BaseException] = queue.Queue()
 
     async def serve() -> None:
+        earlier = len(LOG.find("api ready"))
         async with running(directory, **changes) as doctor:
             server = create_server(doctor.gateway, str(directory / "state"))
             stop = asyncio.Event()
             serving = asyncio.create_task(server.serve())
-            await LOG.until("api ready")
+            await LOG.until("api ready", earlier + 1)
             started.put((doctor, stop))
             await stop.wait()
             server.should_exit = True
