@@ -21,8 +21,8 @@ from litestar.types import ASGIApp
 
 from doctor import hosts, refusals
 from doctor.answering import PortConnection
-from doctor.api import show_metrics
-from doctor.api_server import ApiServer
+from doctor.api.operations import show_metrics
+from doctor.api.server import ApiServer
 from doctor.gateway import Gateway
 from doctor.listening import bind, serving
 from doctor.metrics import Metrics

@@ -18,7 +18,7 @@ import msgspec
 
 from doctor import heads, keyring, listening_checks, surroundings_checks
 from doctor.answers import HealthAnswer
-from doctor.api_server import SOCKET_PATH_LIMIT
+from doctor.api.server import SOCKET_PATH_LIMIT
 from doctor.client import Client, DoctorUnreachable
 from doctor.database import MIGRATIONS
 from doctor.descriptors import STRANGERS

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from doctor import collector
-from doctor.api_server import ApiServer, create_server
+from doctor.api.server import ApiServer, create_server
 from doctor.console.server import create_console
 from doctor.gateway import Gateway, open_gateway
 from doctor.metrics_server import create_metrics

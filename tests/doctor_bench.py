@@ -25,7 +25,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 from doctor import audit, enrolment, groups, receipts, roster, streams
 from doctor.answers import BroadcastAnswer, MessageAnswer
-from doctor.api_server import create_server
+from doctor.api.server import create_server
 from doctor.audit import Verdict
 from doctor.database import MIGRATIONS
 from doctor.fanout import Fanout

@@ -12,7 +12,7 @@ import httpx
 from fhir.resources.R4B.bundle import Bundle
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 
-from doctor import api
+from doctor.api.app import create_app
 from shared.wire.messages import Report, ReportKind
 from tests.doctor_bench import Doctor, running
 
@@ -63,7 +63,7 @@ async def serving(directory: Path) -> AsyncIterator[Fhir]:
     """A doctor with the patient anna, and a client that has the token."""
     async with running(directory) as doctor:
         await doctor.device("anna")
-        app: Any = api.create_app(doctor.gateway, "token")  # Litestar's types are narrower than httpx's
+        app: Any = create_app(doctor.gateway, "token")  # Litestar's types are narrower than httpx's
         transport = httpx.ASGITransport(app)
         headers = {"Authorization": "Bearer token"}
         async with httpx.AsyncClient(transport=transport, base_url="http://doctor", headers=headers) as http:

@@ -17,7 +17,7 @@ import uvicorn
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from doctor.api_server import ApiServer
+from doctor.api.server import ApiServer
 from doctor.console import certificates
 from doctor.console.app import create_app
 from doctor.console.connection import ANSWERED, ConsoleConnection

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from doctor.answers import Problem
-from doctor.api import create_app
+from doctor.api.app import create_app
 from doctor.fhir.resources import OperationOutcome
 from doctor.gateway import Gateway, open_gateway
 from doctor.settings import DoctorSettings

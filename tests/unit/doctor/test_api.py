@@ -14,7 +14,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from doctor import api, api_server, commands
+from doctor import commands
+from doctor.api import app as api
+from doctor.api import server as api_server
 from doctor.audit import Action
 from doctor.settings import SOCKET_NAME, TOKEN_NAME, api_directory
 from shared.errors import UserError

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from doctor import metrics
 from doctor.answering import PortConnection
-from doctor.api import create_app
+from doctor.api.app import create_app
 from doctor.door import TurnedAway
 from doctor.metrics import Metrics, queue_lag
 from doctor.metrics_server import MetricsConnection, create_metrics

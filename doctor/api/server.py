@@ -1,6 +1,6 @@
 """The API's socket: a Unix socket in a 0700 directory, and the token beside it.
 
-Law: what is served there is `doctor.api`'s business.
+Law: what is served there is `doctor.api.app`'s business.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 
 import uvicorn
 
-from doctor.api import create_app
+from doctor.api.app import create_app
 from doctor.gateway import Gateway
 from doctor.http import ApiConnection
 from doctor.settings import SOCKET_NAME, TOKEN_NAME, api_directory
