@@ -18,6 +18,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 FAST := -m "not slow" --ignore=tests/integration --ignore=tests/e2e --ignore=tests/conformance
 
+# Tests wait a third of their time, for timers, for processes of their own and for each other: one worker more fills it.
+WORKERS = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+
 # Unit tests wait for SQLite's fsync more than for anything else: their folders are in memory where there is room. The campaign
 # and the integration tests commit to the disk. An environment that forbids bytecode would have each worker, and each doctor that
 # a test starts, compile everything anew.
@@ -68,7 +71,7 @@ check: $(VENV)/.dev-ready ## format, lint, types, layering, shell scripts, Docke
 
 .PHONY: unit
 unit: $(VENV)/.dev-ready ## all tests that need no container engine, in random order
-	$(IN_MEMORY) $(BIN)/pytest $(FAST) --numprocesses=auto
+	$(IN_MEMORY) $(BIN)/pytest $(FAST) --numprocesses=$(WORKERS)
 
 .PHONY: integration
 integration: $(VENV)/.dev-ready ## the shipped images, driven by Compose; skipped without an engine, but not with CI=true
@@ -105,7 +108,7 @@ slow: $(VENV)/.dev-ready ## the exhaustive forms of the sampled tests
 
 .PHONY: cover
 cover: $(VENV)/.dev-ready ## branch coverage; shared/ must reach 98 %
-	$(IN_MEMORY) $(BIN)/pytest $(FAST) --numprocesses=auto --cov --cov-report=
+	$(IN_MEMORY) $(BIN)/pytest $(FAST) --numprocesses=$(WORKERS) --cov --cov-report=
 	$(BIN)/coverage report --include='doctor/*,patient/*,lab/*'
 	$(BIN)/coverage report --include='shared/*' --fail-under=98
 

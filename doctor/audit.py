@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum, unique
 from pathlib import Path
@@ -115,78 +115,79 @@ def verify(
     Raises:
         StorageError: the heads file cannot be read, or a line of it is damaged; names it.
     """
-    hashes, bad = _recompute(db)
-    entries = len(hashes) - 1
-    signed_by = heads.signer_of(public_key, algorithm, former)
-    if bad is None:
-        return _hold_heads(heads.read(directory), hashes, signed_by)
-    with contextlib.suppress(StorageError):  # a damaged heads file is not what is told first
-        held = _hold_heads(heads.read(directory), hashes, signed_by)
-        if held.first_bad is not None and held.first_bad <= entries:
+    # The heads first: one that is written meanwhile would name an entry that was not there yet when the log was read.
+    unreadable, lines = None, list[Head]()
+    try:
+        lines = heads.read(directory)
+    except StorageError as error:
+        unreadable = error
+    chain = _recompute(db, {line.sequence for line in lines})
+    held = _hold_heads(lines, chain, heads.signer_of(public_key, algorithm, former))
+    if chain.bad is not None:  # a damaged heads file is not what is told first
+        if held.first_bad is not None and held.first_bad <= chain.entries:
             return held  # a head contradicts an entry before the first that does not follow
-    return Verdict(entries, 0, entries + 1, bad)
+        return Verdict(chain.entries, 0, chain.entries + 1, chain.bad)
+    if unreadable is not None:
+        raise unreadable
+    return held
 
 
 def verify_chain(db: sqlite3.Connection) -> str | None:
     """What is wrong with the first entry that does not follow from those before it; None where all do."""
-    return _recompute(db)[1]
+    return _recompute(db, frozenset()).bad
 
 
-class _Hashes:
-    """The hashes of a chain from 0 on, which is the genesis. Joined, since a log of years has millions of them."""
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """A log, recomputed.
 
-    __slots__ = ("_joined",)
+    Attributes:
+        entries: how many follow from those before them.
+        hashes: those that were wanted, by sequence number, in hexadecimal digits: a log of years has millions of them.
+        bad: what is wrong with the next one; None: there is none.
+    """
 
-    def __init__(self) -> None:
-        self._joined = bytearray(GENESIS)
-
-    def __len__(self) -> int:
-        return len(self._joined) // len(GENESIS)
-
-    def append(self, digest: bytes) -> None:
-        self._joined += digest
-
-    def of(self, sequence: int) -> str:
-        """The hash of one of them, in hexadecimal digits."""
-        start = sequence * len(GENESIS)
-        return self._joined[start : start + len(GENESIS)].hex()
+    entries: int
+    hashes: dict[int, str]
+    bad: str | None
 
 
 _TYPES = (int, int, str, str, str, str, bytes)
 
 
-def _recompute(db: sqlite3.Connection) -> tuple[_Hashes, str | None]:
-    """The hashes of the entries from 0, the genesis, up to the first that does not fit; and what is wrong with that one."""
-    previous, hashes = GENESIS, _Hashes()
+def _recompute(db: sqlite3.Connection, wanted: Set[int]) -> _Chain:
+    """Go through the entries up to the first that does not fit. `wanted`: the numbers whose hashes are asked for; 0 is the genesis."""
+    previous, entries, hashes = GENESIS, 0, {0: GENESIS.hex()}
     rows = db.execute(
         "SELECT sequence, time, actor, action, object, detail, hash FROM audit ORDER BY sequence"
     )
     try:
         for row in rows:
-            expected = len(hashes)
+            expected = entries + 1
             if row[0] != expected:
-                return hashes, f"entry {expected} is missing"
+                return _Chain(entries, hashes, f"entry {expected} is missing")
             if tuple(map(type, row)) != _TYPES or row[1] < 0:
-                return hashes, f"entry {expected} was changed"
+                return _Chain(entries, hashes, f"entry {expected} was changed")
             if entry_hash(previous, row[0], row[1], row[2:6]) != row[6]:
-                return hashes, f"entry {expected} was changed"
-            previous = row[6]
-            hashes.append(previous)
+                return _Chain(entries, hashes, f"entry {expected} was changed")
+            previous, entries = row[6], expected
+            if expected in wanted:
+                hashes[expected] = previous.hex()
     except (
         sqlite3.Error,
         StorageError,
         UnicodeDecodeError,
     ) as error:  # bytes that are no text, or a page that is none
-        return hashes, f"entry {len(hashes)} cannot be read ({error})"
-    return hashes, None
+        return _Chain(entries, hashes, f"entry {entries + 1} cannot be read ({error})")
+    return _Chain(entries, hashes, None)
 
 
-def _hold_heads(lines: list[Head], hashes: _Hashes, signed_by: Callable[[Head], int | None]) -> Verdict:
+def _hold_heads(lines: list[Head], chain: _Chain, signed_by: Callable[[Head], int | None]) -> Verdict:
     """Judge the heads in the order in which they were written, without those that a confirmed restore has voided.
 
     Whoever has stolen a key that was rotated away can add nothing behind the first head under its successor.
     """
-    entries, events, newest_key = len(hashes) - 1, [], 0
+    entries, events, newest_key = chain.entries, [], 0
     void, displaced = heads.voided(lines), heads.out_of_place(lines)
     for position, head in enumerate(lines):
         reason, key = None, signed_by(head)
@@ -203,7 +204,7 @@ def _hold_heads(lines: list[Head], hashes: _Hashes, signed_by: Callable[[Head], 
             continue
         elif head.sequence > entries:
             reason = f"the log was cut: a signed head names entry {head.sequence}, the last is {entries}"
-        elif hashes.of(head.sequence) != head.hash:
+        elif chain.hashes[head.sequence] != head.hash:
             reason = f"entry {head.sequence} is not the one that the signed head names: the log was forked"
         elif head.base is not None:
             events.append(_restore_event(head, lines[:position]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -386,6 +387,42 @@ def test_a_heads_file_that_cannot_be_read_or_written_is_named(db: sqlite3.Connec
         judge(db, tmp_path)
     with pytest.raises(StorageError, match="cannot be read"):
         export(db, tmp_path)
+
+
+def test_a_long_log_takes_no_more_memory_to_verify_than_a_short_one(
+    db: sqlite3.Connection, tmp_path: Path
+) -> None:
+    """Only the hashes that a head names are kept: the doctor verifies logs of years in its own process."""
+    peaks = []
+    fill(db, 2200)
+    judge(db, tmp_path)  # what Python keeps of it in its free lists does not count
+    for _ in range(2):
+        fill(db, 2000)
+        export(db, tmp_path)
+        tracemalloc.start()
+        assert judge(db, tmp_path).first_bad is None
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+
+    assert peaks[1] - peaks[0] < 16_000  # bytes; a hash of each entry would be 64,000
+
+
+def test_a_head_that_is_written_meanwhile_is_no_cut_log(
+    db: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry and its head come while a running doctor verifies: whichever is read first, the entry must be there."""
+    fill(db)
+    read = heads.read
+
+    def meanwhile(directory: Path) -> list[Head]:
+        fill(db, 1)
+        export(db, tmp_path)
+        return read(directory)
+
+    monkeypatch.setattr(heads, "read", meanwhile)
+    verdict = judge(db, tmp_path)
+
+    assert (verdict.first_bad, verdict.entries, verdict.heads) == (None, 6, 1)
 
 
 def test_verify_file_opens_a_connection_of_its_own(db: sqlite3.Connection, tmp_path: Path) -> None:
