@@ -31,6 +31,7 @@ class Errand(Enum):
     GROUP = "group"
     PRIVATE = "private"
     REPORT = "report"
+    ROTATE = "rotate"
     START = "start"
     TIME = "time"
 
@@ -67,9 +68,10 @@ COMMIT = "shared.storage.group_commit:commit_batch"
 COMMITTING = "shared.storage.sqlite:open_database"  # not its call, but each COMMIT on what it returns
 _ACCEPT = "doctor.outbox:Outbox.accept"
 _JOURNAL = "doctor.journal:Journal.complete"
+_ROTATION = "doctor.keyring:rotate"
 LINGER = 0.2
 _SOON = (("doctor.witness:INTERVAL", 0.2),)
-_M, _A, _J, _R, _G, _P, _REPORT, _START, _TIME = Errand
+_M, _A, _J, _R, _G, _P, _REPORT, _ROTATE, _START, _TIME = Errand
 
 DOCTOR = (
     # A message is accepted
@@ -144,6 +146,15 @@ DOCTOR = (
         _REPORT,
         most=3,
     ),
+    # The doctor's keys are rotated
+    Failpoint("rotate.deciding", "doctor.keyring:_commit", BEFORE, _ROTATE),
+    Failpoint("rotate.decided", "doctor.keyring:_commit", AFTER, _ROTATE),
+    Failpoint("rotate.former-erased", "doctor.keyring:erase_former", AFTER, _ROTATE, behind=_ROTATION),
+    Failpoint("rotate.in-transaction", "doctor.rotations:note", AFTER, _ROTATE, behind=_ROTATION),
+    Failpoint("rotate.committing", COMMITTING, BEFORE, _ROTATE, behind=_ROTATION, linger=LINGER),
+    Failpoint("rotate.committed", COMMIT, AFTER, _ROTATE, behind=_ROTATION),
+    Failpoint("rotate.answer", "doctor.rotating:Rotating.rotate_keys", AFTER, _ROTATE),
+    Failpoint("rotate.confirmed", COMMIT, AFTER, _ROTATE, behind="doctor.rotations:settle", most=3),
     # The audit's signed head
     Failpoint("audit.entry", "doctor.audit:append", AFTER, _M, most=20),
     Failpoint("audit.head", "doctor.heads:append_line", BEFORE, _TIME, settings=_SOON),

@@ -9,12 +9,20 @@ import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 
 import msgspec
 
-from doctor.answers import BroadcastAnswer, DepartureAnswer, GroupAnswer, MemberAnswer, MessageAnswer
+from doctor.answers import (
+    BroadcastAnswer,
+    DepartureAnswer,
+    GroupAnswer,
+    MemberAnswer,
+    MessageAnswer,
+    RotationAnswer,
+)
 from doctor.orders import BroadcastOrder, GroupOrder, MemberOrder, MessageOrder
 from lab.faults.bed import Bed
 from lab.faults.canaries import files_below
@@ -22,6 +30,7 @@ from lab.faults.clinic import PATIENCE, Clinic
 from lab.faults.evidence import Verdicts
 from lab.faults.history import Joined, Left
 from lab.faults.keys import recorded
+from lab.faults.orders import Refused
 from lab.faults.recorder import Recorder
 from lab.faults.swarm import Swarm
 from lab.faults.watch import Watch
@@ -109,6 +118,16 @@ class Stage:
         asked = time.monotonic()
         await self.clinic.until_accepted(f"/v1/patients/{name}/{verb}", None, DepartureAnswer)
         self.record.history.add(Left(time=time.monotonic(), asked=asked, patient=name, reason=reason))
+
+    async def rotate_keys(self) -> bool:
+        """Have the doctor make new keys; False where somebody lacks those of the last rotation still."""
+        try:
+            await self.clinic.until_accepted("/v1/keys/rotation", None, RotationAnswer)
+        except Refused as refused:
+            if refused.status != HTTPStatus.CONFLICT:
+                raise
+            return False
+        return True
 
     async def create_group(self, group: str) -> None:
         """Make a group."""

@@ -202,6 +202,10 @@ class _Kills:
             await asyncio.gather(*(stage.tell(name, "a word") for name in self._names[:3]))
         elif errand is Errand.REPORT:
             await asyncio.gather(*(stage.report(name, "a reply") for name in self._names[-4:]))
+        elif errand is Errand.ROTATE:
+            # A rotation makes open invitations void: everybody is in by now, and nobody is invited meanwhile.
+            await stage.rotate_keys()
+            await self._all_connected()
         elif errand is Errand.ABSENCE:
             await self._leave_and_return(self._dice.sample(self._names, min(4, len(self._names))))
         else:
@@ -257,7 +261,7 @@ async def _run(trial: Trial) -> Tally:
 ROW = Row(
     name="kill-doctor",
     threat="T9",
-    title="kill -9 of the doctor at named points of accept, send, receipt, epoch, join, revocation, audit and start",
+    title="kill -9 of the doctor at named points of accept, send, receipt, epoch, join, revocation, key rotation, audit and start",
     passes=f"nothing lost, nothing twice, no nonce twice, the audit verifies; serving again in under {SERVING_AGAIN:.0f} s",
     ci=Scale(count=40, patients=20, messages=2000),
     release=Scale(count=500, patients=20, messages=2000),
