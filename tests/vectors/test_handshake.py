@@ -51,6 +51,7 @@ class Receiver:
             self.suite,
             vector["doctor_id"],
             vector["doctor_signing_public"],
+            sequence=vector.get("pinned_sequence", 0),
         )
 
     def m2(self) -> bool:

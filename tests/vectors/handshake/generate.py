@@ -69,6 +69,7 @@ FLAWS: tuple[tuple[str, str, Flaw, str], ...] = (
     ),  # no flaw: these keys are to be pinned, then comes another handshake
     ("reply_rotated_without_a_word", "M2", {"key": NEW[ECDSA]}, "V-021"),
     ("reply_rotation_of_another_doctor", "M2", rotated(doctor_id="another"), "V-024"),
+    ("reply_rotation_once_more", "M2", rotated(), "V-025"),
     ("reply_rotation_of_another_key", "M2", rotated(signer=STRANGER, former=STRANGER), "V-026"),
     ("reply_rotation_forged", "M2", rotated(signer=STRANGER), "V-027"),
     ("request_seal_zero", "M3", {"outer": {"sealed": bytes(528)}}, "V-031"),
@@ -91,6 +92,10 @@ FLAWS: tuple[tuple[str, str, Flaw, str], ...] = (
     ("verifier_confirmation_zero", "M5", {"confirmation": bytes(32)}, "V-061"),
     ("verifier_clock_ahead", "M5", {"timestamp": WALL + 30_001}, "V-062"),
 )
+
+
+# By which rotation the patient has got the keys that it has pinned, where it was not the invitation that brought them.
+PINNED_SEQUENCE = {"reply_rotation_once_more": 1}
 
 
 def private_key(suite: Suite, name: str) -> bytes:
@@ -192,7 +197,8 @@ def main() -> None:
             {"expect": "success", "message": "all", "doctor_fingerprint": signature_key, **vector},
         )
     for name, message, flaw, expect in FLAWS:
-        write(name, {"expect": expect, "message": message, **session(P256, message, flaw)})
+        pinned = {"pinned_sequence": PINNED_SEQUENCE[name]} if name in PINNED_SEQUENCE else {}
+        write(name, {"expect": expect, "message": message, **pinned, **session(P256, message, flaw)})
 
 
 if __name__ == "__main__":
