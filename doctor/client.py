@@ -41,10 +41,7 @@ class Client:
         self._socket = directory / SOCKET_NAME
         token = self._read_token(directory / TOKEN_NAME)
         self._http = httpx.Client(
-            # Nothing in it is TLS. Without a context, which trusts nobody, httpx would first read every authority of the machine.
-            transport=httpx.HTTPTransport(
-                uds=str(self._socket), verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            ),
+            transport=httpx.HTTPTransport(uds=str(self._socket), verify=no_tls()),
             base_url="http://doctor",
             headers={"Authorization": f"Bearer {token}"},
             timeout=TIMEOUT,
@@ -128,6 +125,11 @@ class Client:
             f"No doctor answers at {self._socket}. Start it with `telemed-doctor serve`, or name its"
             " configuration with --config."
         )
+
+
+def no_tls() -> ssl.SSLContext:
+    """For a transport in which nothing is TLS: a context that trusts nobody. Without one httpx reads every authority of the machine."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _refused(response: httpx.Response) -> UserError:

@@ -14,6 +14,7 @@ from typing import TypeVar
 import httpx
 import msgspec
 
+from doctor.client import no_tls
 from doctor.settings import SOCKET_NAME, TOKEN_NAME, api_directory
 from shared.errors import TelemedError
 from shared.storage.keyfile import read_private
@@ -51,6 +52,7 @@ class Orders:
             # it is used again, and only death excuses a doctor that does not answer.
             transport=httpx.AsyncHTTPTransport(
                 uds=str(directory / SOCKET_NAME),
+                verify=no_tls(),
                 limits=httpx.Limits(max_connections=64, max_keepalive_connections=0),
             ),
             base_url="http://doctor",

@@ -119,15 +119,13 @@ class Stage:
         await self.clinic.until_accepted(f"/v1/patients/{name}/{verb}", None, DepartureAnswer)
         self.record.history.add(Left(time=time.monotonic(), asked=asked, patient=name, reason=reason))
 
-    async def rotate_keys(self) -> bool:
-        """Have the doctor make new keys; False where somebody lacks those of the last rotation still."""
+    async def rotate_keys(self) -> None:
+        """Have the doctor make new keys; nothing happens where somebody lacks those of the last rotation still."""
         try:
             await self.clinic.until_accepted("/v1/keys/rotation", None, RotationAnswer)
         except Refused as refused:
             if refused.status != HTTPStatus.CONFLICT:
                 raise
-            return False
-        return True
 
     async def create_group(self, group: str) -> None:
         """Make a group."""
